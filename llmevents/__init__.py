@@ -1,0 +1,137 @@
+"""Telemetry for LLM applications.
+
+The functions here are the methods of one bus, the default one. What an import costs
+is paid when it is used: everything that is not the bus, spans and context is loaded
+on first access.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmevents._bus import Bus, Subscription, default_bus
+from llmevents._context import context, propagate
+from llmevents._errors import (
+    DecoratorError,
+    EventNameError,
+    EventPayloadError,
+    HandlerError,
+    HandlerExistsError,
+    HandlerNotFoundError,
+    LLMEventsError,
+    OptionError,
+    UndeclaredEventError,
+)
+from llmevents._registration import HandlerInfo
+from llmevents._scope import span
+from llmevents._span import Span, start_span
+from llmevents._types import (
+    EventName,
+    FailurePolicy,
+    Handler,
+    Measurements,
+    Metadata,
+    Name,
+)
+
+
+if TYPE_CHECKING:
+    from llmevents import (
+        events,
+        instrumentation,
+        llm,
+        logger,
+        metrics,
+        poller,
+        reporting,
+        signals,
+        testing,
+    )
+    from llmevents._background import Background, background
+    from llmevents.instrumentation import instrument, uninstrument
+    from llmevents.logger import attach_default_logger, detach_default_logger
+
+__all__ = [
+    "Background",
+    "Bus",
+    "DecoratorError",
+    "EventName",
+    "EventNameError",
+    "EventPayloadError",
+    "FailurePolicy",
+    "Handler",
+    "HandlerError",
+    "HandlerExistsError",
+    "HandlerInfo",
+    "HandlerNotFoundError",
+    "LLMEventsError",
+    "Measurements",
+    "Metadata",
+    "Name",
+    "OptionError",
+    "Span",
+    "Subscription",
+    "UndeclaredEventError",
+    "attach",
+    "attach_default_logger",
+    "background",
+    "context",
+    "default_bus",
+    "detach",
+    "detach_default_logger",
+    "events",
+    "execute",
+    "has_handlers",
+    "instrument",
+    "instrumentation",
+    "list_handlers",
+    "llm",
+    "logger",
+    "metrics",
+    "on",
+    "poller",
+    "propagate",
+    "reporting",
+    "signals",
+    "span",
+    "start_span",
+    "stats",
+    "testing",
+    "uninstrument",
+]
+
+attach = default_bus.attach
+detach = default_bus.detach
+execute = default_bus.execute
+has_handlers = default_bus.has_handlers
+list_handlers = default_bus.list_handlers
+on = default_bus.on
+stats = default_bus.stats
+
+_LAZY = {
+    "Background": "llmevents._background",
+    "attach_default_logger": "llmevents.logger",
+    "background": "llmevents._background",
+    "detach_default_logger": "llmevents.logger",
+    "instrument": "llmevents.instrumentation",
+    "uninstrument": "llmevents.instrumentation",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a submodule, or a function that lives in one, on first access."""
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    if name in _LAZY:
+        loaded: object = getattr(import_module(_LAZY[name]), name)
+    else:
+        loaded = import_module(f"{__name__}.{name}")
+    globals()[name] = loaded
+    return loaded
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

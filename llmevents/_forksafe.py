@@ -1,0 +1,48 @@
+"""The one place that deals with `os.fork`.
+
+A fork copies locks in whatever state they are, and copies queued work that the
+parent is going to deliver. Objects that own either register here; in the child
+they are told once, before any other code runs, to start afresh.
+
+The hooks never log, never wait and never raise: a log record in a fork hook can
+deadlock before `os.fork` returns.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class ForkAware(Protocol):
+    """Something that must start afresh in a forked child."""
+
+    def after_fork_in_child(self) -> None:
+        """Replace locks and drop what belongs to the parent. Must not wait."""
+
+
+class _Registry:
+    """Everything that wants to know, and how many forks led to this process."""
+
+    __slots__ = ("_hooked", "_members", "generation")
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._members: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+        self._hooked = False
+
+    def register(self, member: ForkAware) -> None:
+        self._members.add(member)
+        if not self._hooked and hasattr(os, "register_at_fork"):
+            self._hooked = True
+            os.register_at_fork(after_in_child=self._after_fork_in_child)
+
+    def _after_fork_in_child(self) -> None:
+        self.generation += 1
+        for member in list(self._members):
+            member.after_fork_in_child()
+
+
+registry = _Registry()
+"""Counts forks in ``registry.generation``; `register` takes a weak reference."""
