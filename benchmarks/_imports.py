@@ -1,0 +1,68 @@
+"""What importing costs, each time in a new interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from benchmarks._timing import Claim
+
+
+OPTIONAL = (
+    "blinker",
+    "structlog",
+    "rich",
+    "typer",
+    "wrapt",
+    "openai",
+    "httpx",
+    "httpx2",
+)
+"""Modules that ``import llmevents`` must leave alone."""
+
+CLAIMS = (
+    Claim("import llmevents", "import blinker", 1.5),
+    Claim("optional modules imported", "", 0),
+)
+
+TIMED = (
+    "import time; begin = time.perf_counter(); import {module}; "
+    "print(time.perf_counter() - begin)"
+)
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """Return the best import times in nanoseconds, and how many modules came along.
+
+    Both modules are loaded from bytecode of the same new cache, as they are on a
+    user's machine from the second time on.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return _measure(rounds, environment)
+
+
+def _measure(rounds: int, environment: dict[str, str]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for _ in range(rounds):
+        for module in ("blinker", "llmevents"):
+            name = f"import {module}"
+            source = TIMED.format(module=module)
+            nanoseconds = float(_run(source, environment)) * 1e9
+            best[name] = min(best.get(name, nanoseconds), nanoseconds)
+    listed = (
+        f"import llmevents, sys; print(len(set({OPTIONAL!r}) & sys.modules.keys()))"
+    )
+    best["optional modules imported"] = float(_run(listed, environment))
+    return best
+
+
+def _run(source: str, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(  # noqa: S603  # our own interpreter and source
+        command, check=True, capture_output=True, text=True, env=environment
+    )
+    return done.stdout
