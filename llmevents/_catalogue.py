@@ -143,6 +143,8 @@ BUDGET: tuple[Units, Mapping[str, str]] = (
     },
 )
 
+PROCESS: Mapping[str, str] = {"pid": "The process."}
+
 COUNT: Units = {"count": ("1", "How many.")}
 
 
@@ -249,6 +251,43 @@ POINTS: tuple[_Point, ...] = (
         },
         "stable",
         "the bus",
+    ),
+    *(
+        _Point(name, description, units, PROCESS, "stable", "llmevents.poller")
+        for name, description, units in (
+            (
+                "process.memory",
+                "The memory of the process was measured.",
+                {"rss": ("byte", "Resident memory.")},
+            ),
+            (
+                "process.cpu",
+                "The processor time of the process was measured.",
+                {
+                    "user": ("nanosecond", "Used so far in the program."),
+                    "system": ("nanosecond", "Used so far in the kernel."),
+                },
+            ),
+            (
+                "process.gc",
+                "The garbage collector's counts were read.",
+                {
+                    "collections": ("1", "Collections so far, all generations."),
+                    "collected": ("1", "Objects collected so far."),
+                    "uncollectable": ("1", "Objects found uncollectable so far."),
+                },
+            ),
+            (
+                "process.threads",
+                "Threads were counted.",
+                {"count": ("1", "Threads alive that Python knows.")},
+            ),
+            (
+                "asyncio.lag",
+                "A watched event loop has answered.",
+                {"lag": ("nanosecond", "How long its answer took.")},
+            ),
+        )
     ),
     *(
         _Point(

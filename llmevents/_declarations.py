@@ -41,7 +41,8 @@ class DeclaredEvent:
         description: When it is emitted, as a sentence.
         measurements: What it may carry, by key. Each is absent where unknown.
         metadata: Meaning of each key. Context and the user's own keys come on top.
-        stability: See `Stability`.
+        stability: ``"stable"`` events keep their names and units within a major
+            version, ``"experimental"`` ones need not.
         emitted_by: Who emits it.
     """
 
