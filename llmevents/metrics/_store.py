@@ -1,0 +1,246 @@
+"""The metric store: definitions in, series out, and nothing kept per event."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from llmevents import _forksafe
+from llmevents._errors import MetricDefinitionError, OptionError
+from llmevents._names import matches
+from llmevents._tally import Tally
+from llmevents.metrics._definitions import Counter, LastValue, Metric, Sum
+from llmevents.metrics._plan import Plan
+from llmevents.metrics._series import Family, FamilySlots, Series, Snapshot
+from llmevents.metrics._shards import Shard, ShardSet
+
+
+if TYPE_CHECKING:
+    from llmevents._bus import Bus, Subscription
+    from llmevents._types import EventName, Measurements, Metadata
+
+MAX_SERIES = 2000
+"""Series per metric; the default limit of OpenTelemetry's SDK specification."""
+
+CACHE_LIMIT = 4096
+"""Event names whose plan is remembered; for further ones it is looked up each time."""
+
+_next_id = itertools.count(1).__next__
+
+
+class MetricStore:
+    """Aggregates what metrics are defined to take from events, for all reporters.
+
+    Recording takes no lock and may happen anywhere, finalizers and signal handlers
+    included: each thread adds to a shard of its own, and an event that comes up
+    while its thread is recording waits in the shard until that is done. Totals are
+    exact for any number of threads, also of threads that have ended. A forked child
+    starts at 0, for its parent reports what was before.
+
+    What a user's function (*measurement*, *tags*, *keep*, *drop*) raises costs its
+    own metric the event and goes to the bus, which counts and reports it.
+
+    Args:
+        definitions: What to aggregate. Equal ones count once. Those of one name
+            feed one set of series, and must agree in type, unit, names of tags and
+            *monotonic*.
+        max_series: Limit of the series of each metric. What is past it goes into
+            one more series, whose tags are all ``"__overflow__"``, so that totals
+            stay exact.
+
+    Raises:
+        MetricDefinitionError: Definitions of one name do not agree.
+        OptionError: *max_series* is not a positive integer.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_by_definitions",
+        "_by_event",
+        "_families",
+        "_id",
+        "_refused",
+        "_shards",
+        "_subscriptions",
+        "definitions",
+    )
+
+    def __init__(
+        self, definitions: Iterable[Metric], *, max_series: int = MAX_SERIES
+    ) -> None:
+        if type(max_series) is not int or max_series < 1:
+            raise OptionError(max_series, "max_series", "a positive integer")
+        distinct: list[Metric] = []
+        families: dict[str, FamilySlots] = {}
+        for definition in definitions:
+            _check(definition)
+            if definition in distinct:
+                continue
+            distinct.append(definition)
+            family = families.setdefault(
+                definition.name, FamilySlots(definition, max_series)
+            )
+            _check_agreement(family.definition, definition)
+        self.definitions = tuple(distinct)
+        self._families = families
+        self._shards = ShardSet(max_series)
+        self._refused = Tally()
+        self._by_event: dict[EventName, Plan] = {}
+        self._by_definitions: dict[tuple[int, ...], Plan] = {}
+        self._id = f"llmevents.metrics.{_next_id()}"
+        self._subscriptions: list[Subscription] = []
+        _forksafe.registry.register(self)
+
+    @property
+    def refused(self) -> int:
+        """How many values could not be taken in.
+
+        NaN, infinity, booleans, None and text; integers beyond 64 bits, and floats
+        beyond 1e290, of which a few could make a sum infinite; negative values of a
+        monotonic sum.
+        """
+        return self._refused.value()
+
+    def attach(self, bus: Bus) -> None:
+        """Take in the events of *bus* from now on; of several, if called again.
+
+        Raises:
+            HandlerExistsError: The store is attached to *bus* already.
+        """
+        events: list[EventName | str] = [
+            *dict.fromkeys(event for each in self.definitions for event in each.events)
+        ]
+        if events:
+            self._subscriptions.append(bus.attach(self._id, events, self._record))
+
+    def detach(self) -> None:
+        """Take in no more events. What came together stays."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.detach()
+
+    def snapshot(self) -> Snapshot:
+        """Return all series as they are now, without disturbing those who record.
+
+        Safe in any thread while events come in. Every counter and every monotonic
+        sum is at least what it was in an earlier snapshot.
+        """
+        states = self._shards.states()
+        families = {}
+        for name, slots in self._families.items():
+            series = []
+            for slot in slots.slots():
+                found = [part[slot] for part in states if part.get(slot)]
+                if found:
+                    value = slots.cell.value(slots.cell.merge(found))
+                    series.append(Series(slot.tags, value))
+            families[name] = Family(slots.definition, tuple(series))
+        return Snapshot(MappingProxyType(families))
+
+    def after_fork_in_child(self) -> None:
+        """Start at 0, without the locks and the threads of the parent."""
+        self._shards.clear()
+        self._refused = Tally()
+        for slots in self._families.values():
+            slots.clear()
+
+    def _record(
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        _config: object,
+    ) -> None:
+        """Handle one event. Raises what the first of the users' functions raised."""
+        shard = self._shards.mine()
+        if shard.busy:
+            # Who emitted may go on changing the mappings.
+            shard.late.append((event, dict(measurements), dict(metadata)))
+            return
+        try:
+            failure = self._run(shard, event, measurements, metadata)
+        finally:
+            late_failure = self._catch_up(shard) if shard.late else None
+        failure = late_failure if failure is None else failure
+        if failure is not None:
+            raise failure
+
+    def _run(
+        self,
+        shard: Shard,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+    ) -> Exception | None:
+        plan = self._by_event.get(event)
+        if plan is None:
+            plan = self._plan(event)
+        # Nothing can come between the end of `try` and the flag's reset: the
+        # interpreter looks for signals at calls and at backward jumps only.
+        try:
+            shard.busy = True
+            return plan.record(shard, measurements, metadata)
+        finally:
+            shard.busy = False
+
+    def _catch_up(self, shard: Shard) -> Exception | None:
+        """Record what came up meanwhile; return the first exception."""
+        failure = None
+        while shard.late:
+            try:
+                late = shard.late.popleft()
+            except IndexError:
+                break  # an interruption in between has caught up for us
+            error = self._run(shard, *late)
+            failure = error if failure is None else failure
+        return failure
+
+    def _plan(self, event: EventName) -> Plan:
+        chosen = tuple(
+            position
+            for position, definition in enumerate(self.definitions)
+            if any(matches(pattern, event) for pattern in definition.events)
+        )
+        plan = self._by_definitions.get(chosen)
+        if plan is None:
+            definitions = (self.definitions[position] for position in chosen)
+            members = [(each, self._families[each.name]) for each in definitions]
+            plan = self._by_definitions.setdefault(chosen, Plan(members, self._refuse))
+        if len(self._by_event) < CACHE_LIMIT:
+            self._by_event[event] = plan
+        return plan
+
+    def _refuse(self) -> None:
+        self._refused.add()
+
+
+def _check(definition: object) -> None:
+    if not isinstance(definition, (Counter, Sum, LastValue)):
+        reason = "it is no definition; pass Counter(...), Sum(...) or LastValue(...)"
+        raise MetricDefinitionError(definition, reason)
+
+
+def _check_agreement(first: Metric, other: Metric) -> None:
+    """Refuse two definitions of one name that cannot feed the same series."""
+    for what, one, two in (
+        ("type", type(first).__name__, type(other).__name__),
+        ("unit", first.unit, other.unit),
+        ("tag names", _sorted(first.tag_names), _sorted(other.tag_names)),
+        ("monotonic", _monotonic(first), _monotonic(other)),
+    ):
+        if one != two:
+            reason = (
+                f"it is defined twice, with {what} {one!r} and {two!r}; "
+                "make them agree, or rename one"
+            )
+            raise MetricDefinitionError(first.name, reason)
+
+
+def _sorted(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else sorted(names)
+
+
+def _monotonic(definition: Metric) -> bool | None:
+    return definition.monotonic if isinstance(definition, Sum) else None
