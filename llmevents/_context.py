@@ -137,8 +137,11 @@ class context:  # noqa: N801  # reads as a statement, like contextlib.suppress
 
 _Values: TypeAlias = "tuple[Metadata | None, Span | None]"
 
-_occupant: ContextVar[Enclave | None] = ContextVar("llmevents_enclave", default=None)
-"""The enclave that is entered in this context, which tells it from another one."""
+_entered: ContextVar[object] = ContextVar("llmevents_enclave", default=None)
+"""The key of the enclave that is entered in this context, which tells it from others.
+
+Not the enclave: tasks that are begun in it would keep it alive.
+"""
 
 
 class Enclave:
@@ -150,19 +153,20 @@ class Enclave:
     context and ends in another, as when it is given up on, leaves the other alone.
     """
 
-    __slots__ = ("__weakref__", "_inside", "_outer", "_outside")
+    __slots__ = ("__weakref__", "_inside", "_key", "_outer_key", "_outside")
 
     def __init__(self, span: Span) -> None:
         # A span that nobody listens to is no parent.
         current = span if span.is_open else current_span.get()
         self._inside: _Values = (ambient.get(), current)
         self._outside: _Values = (None, None)
-        self._outer: Enclave | None = None
+        self._key = object()
+        self._outer_key: object = None
 
     def __enter__(self) -> None:
         self._outside = (ambient.get(), current_span.get())
-        self._outer = _occupant.get()
-        _occupant.set(self)
+        self._outer_key = _entered.get()
+        _entered.set(self._key)
         self._put(self._inside)
 
     def __exit__(
@@ -171,11 +175,11 @@ class Enclave:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if _occupant.get() is not self:
+        if _entered.get() is not self._key:
             return
         self._inside = (ambient.get(), current_span.get())
         self._put(self._outside)
-        _occupant.set(self._outer)
+        _entered.set(self._outer_key)
 
     def run(self, function: Callable[[], object]) -> None:
         """Call *function* within."""

@@ -33,6 +33,8 @@ def decorate(function: F, bus: Bus, prefix: Name, again: Callable[[], Scope[Any]
 
     It stays what `inspect` says it is: a coroutine function remains one, and so on.
     While nobody listens, a call costs one set look-up more than a plain wrapper.
+    For that its own call must not run anything: wrong arguments are a TypeError when
+    a coroutine is awaited and when a generator is asked for its first item.
 
     Raises:
         DecoratorError: *function* is a class, a static or class method, or not

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Callable
+from contextlib import suppress
+from math import isfinite, nan
 from operator import index
+from typing import Any
+
+
+# Tried in this order: what can be an integer stays exact.
+CONVERSIONS: tuple[tuple[str, Callable[[Any], int | float]], ...] = (
+    ("__index__", index),
+    ("__float__", float),
+)
+
+BOOLEANS = frozenset({"bool", "bool_"})
+"""Names of the types of truth values, Python's and NumPy's."""
 
 
 def clean_number(value: object) -> int | float | None:
@@ -18,18 +31,17 @@ def clean_number(value: object) -> int | float | None:
         return value  # type: ignore[return-value]  # its type is exactly int
     if kind is float:
         return value if isfinite(value) else None  # type: ignore[arg-type, return-value]  # exactly float
-    if isinstance(value, (bool, str, bytes, bytearray)) or value is None:
+    if kind.__name__ in BOOLEANS:
         return None
-    return _convert(value)
+    number = _convert(value, kind)
+    return number if isinstance(number, int) or isfinite(number) else None
 
 
-def _convert(value: object) -> int | float | None:
-    try:
-        return index(value)  # type: ignore[arg-type]  # a TypeError is the answer "no integer"
-    except Exception:  # noqa: BLE001, S110  # it runs code of unknown types
-        pass
-    try:
-        number = float(value)  # type: ignore[arg-type]  # likewise
-    except Exception:  # noqa: BLE001  # likewise
-        return None
-    return number if isfinite(number) else None
+def _convert(value: object, kind: type) -> int | float:
+    """Return *value* as a number; NaN where it is none."""
+    for method, convert in CONVERSIONS:
+        # Asked of the type: a buffer has no such method, and float() would read it.
+        if hasattr(kind, method):
+            with suppress(Exception):  # converting runs code of unknown types
+                return convert(value)
+    return nan
