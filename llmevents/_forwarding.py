@@ -34,6 +34,8 @@ def forward(
 ) -> Forwarding:
     """Emit *event* each time that a blinker signal is sent.
 
+    For example::
+
         forward(
             flask.request_finished,
             "flask.request.stop",

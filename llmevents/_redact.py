@@ -113,8 +113,10 @@ def _clean(text: str, limit: int, *, urls: bool) -> str:
     marker = piece.find(REDACTED, max(0, kept - len(REDACTED) + 1))
     if 0 <= marker <= kept:
         kept = marker + len(REDACTED)
-    hidden += len(piece) - kept
-    return f"{piece[:kept]} {CUT_MARK}{hidden} characters]"
+    # Half a note of an earlier cut would no longer be known for one.
+    start = piece[:kept].rstrip(f" {CUT_MARK}")
+    hidden += len(piece) - len(start)
+    return f"{start} {CUT_MARK}{hidden} characters]"
 
 
 def _redact(text: str, longest: int, *, urls: bool) -> tuple[str, int]:
@@ -133,7 +135,7 @@ def _redact(text: str, longest: int, *, urls: bool) -> tuple[str, int]:
 
 
 _URL = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)([^/?#]*)([^?#]*)")
-_HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{1,5}(?![^/]))?")
+_HOST = re.compile(r"(?:\[[^\]\s]*\]|[^\s:\[\]]*)(?::[0-9]{1,5}(?![^/]))?")
 
 
 def clean_url(url: str) -> str:
@@ -147,11 +149,18 @@ def clean_url(url: str) -> str:
         'https://api.example.com:8443/v1/chat'
     """
     text = clean_text(url)
-    parts = _URL.match(text)
+    for _ in range(_ROUNDS):
+        before, text = text, clean_text(_address(text))
+        if text == before:
+            break
+    return text
+
+
+def _address(url: str) -> str:
+    parts = _URL.match(url)
     if parts is None:
-        head, slash, path = re.split("[?#]", text, maxsplit=1)[0].partition("/")
-        rest = head.rpartition("@")[2] + slash + path
-        return rest if rest == text else clean_url(rest)
+        head, slash, path = re.split("[?#]", url, maxsplit=1)[0].partition("/")
+        return head.rpartition("@")[2] + slash + path
     start, authority, path = parts.groups()
     host = _HOST.match(authority.rpartition("@")[2])
     return start + (host.group() if host else "") + path

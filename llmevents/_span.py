@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from llmevents import _forksafe
@@ -101,7 +102,7 @@ class Span:
         self.span_id = span_ids.make(system_time)
         self._metadata = {
             **(ambient.get() or {}),
-            **self._own(metadata or {}),
+            **self._own(metadata),
             "span_id": self.span_id,
             "scoped": self.scoped,
         }
@@ -310,8 +311,9 @@ class Span:
         now = self._bus.clock.monotonic_ns()
         try:
             if self._names is not None:
-                self._measure(measurements or {})
-                self._metadata.update(self._own(metadata or {}))
+                if measurements is not None:
+                    self._measure(measurements)
+                self._metadata.update(self._own(metadata))
             self._conclude(status, error)
             if error is not None:
                 self._describe(error, kind)
@@ -363,15 +365,24 @@ class Span:
         self._metadata["error_type"] = error_type
         self._metadata["error_message"] = error_message
 
-    def _own(self, metadata: Metadata) -> dict[str, Any]:
+    def _own(self, metadata: Metadata | None) -> dict[str, Any]:
         """Return *metadata* without secrets and without the library's own keys."""
-        from llmevents._redact import clean_metadata
-
-        cleaned = clean_metadata(metadata)
-        for key in RESERVED_METADATA.intersection(cleaned):
-            del cleaned[key]
-            self._bus.refuse_value()
+        if metadata is None:
+            return {}
+        cleaned = _cleaner()(metadata)
+        if not RESERVED_METADATA.isdisjoint(cleaned):
+            for key in RESERVED_METADATA.intersection(cleaned):
+                del cleaned[key]
+                self._bus.refuse_value()
         return cleaned
+
+
+@cache
+def _cleaner() -> Callable[[Metadata], dict[str, Any]]:
+    """Return `clean_metadata`; its patterns take long to load, so not before."""
+    from llmevents._redact import clean_metadata
+
+    return clean_metadata
 
 
 def start_span(

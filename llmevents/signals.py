@@ -113,7 +113,7 @@ class EventSignal(NamedSignal):
 
     Connecting and disconnecting may be done in any thread. Once no receiver is left,
     the signal is detached from its bus; where the garbage collector took the last
-    one, at the next event. `send` works as in any blinker signal: it reaches the
+    one, at the next event. ``send`` works as in any blinker signal: it reaches the
     receivers, not the bus.
 
     Attributes:

@@ -147,8 +147,9 @@ def _async_wrapper(operation: _Operation, streams: Streams, bus: Bus) -> Wrapper
 
 def _nobody_listens(operation: _Operation, bus: Bus) -> bool:
     """Whether no handler, and no call around this one, would learn of it."""
+    prefix = operation.prefix
     return (
-        operation.prefix in bus.quiet
+        (prefix in bus.quiet or bus.span_names(prefix) is None)
         and current_span.get() is None
         and not bus.has_handlers(RATE_LIMIT)
     )

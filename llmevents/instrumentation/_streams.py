@@ -1,7 +1,7 @@
 """The streams and raw responses of an SDK, passed through as what they are.
 
-`wrapt.ObjectProxy` lets `isinstance` and every attribute reach the SDK's own
-object; only the few methods that open a body or end it are watched.
+A proxy lets `isinstance` and every attribute reach the SDK's own object; only the few
+methods that open a body or end it are watched.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from inspect import isawaitable
 from json import loads
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from llmevents._context import when_lost
 
 
@@ -24,30 +22,50 @@ if TYPE_CHECKING:
     from llmevents._stream import ObservedAsyncIterator, ObservedIterator
     from llmevents.llm import Call
 
-    # What is inside is the SDK's; and at run time wrapt 1 takes no type arguments.
-    _ObjectProxy = wrapt.ObjectProxy[Any]
-else:
-    _ObjectProxy = wrapt.ObjectProxy
 
+class Proxy:
+    """Stands for an object of the SDK, and has the special methods that this one has.
 
-class Proxy(_ObjectProxy):
-    """A proxy without what wrapt gives to all of them and the SDK's objects lack.
-
-    Code that asks whether a result is `Iterable` or `Sized` gets the SDK's answer:
-    a special method that is None is one that the class does not have.
+    `wrapt.ObjectProxy` will not do: it is a number and a container to Python whatever
+    it stands for, so that ``chunks += stream`` fails, which without us does not.
     """
 
-    __contains__ = None  # type: ignore[assignment]  # how a class says it has none
-    __iter__: Any = None
-    __len__ = None  # type: ignore[assignment]  # likewise
-    __reversed__ = None  # type: ignore[assignment]  # likewise
+    __slots__ = ("__weakref__", "_self_sdks")
+
+    def __init__(self, sdks: Any) -> None:
+        object.__setattr__(self, "_self_sdks", sdks)
+
+    # What `isinstance` looks at beside the type.
+    @property  # type: ignore[misc]  # mypy: a proxy is of its own class
+    def __class__(self) -> Any:
+        return type(self._self_sdks)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._self_sdks, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_self_"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._self_sdks, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._self_sdks, name)
+
+    def __dir__(self) -> Iterable[str]:
+        return dir(self._self_sdks)
 
     def __repr__(self) -> str:
-        return repr(self.__wrapped__)
+        return repr(self._self_sdks)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._self_sdks.__reduce_ex__(protocol)
 
 
 class StreamProxy(Proxy):
     """A synchronous stream of chunks."""
+
+    __slots__ = ("_self_chunks",)
 
     def __init__(self, stream: Iterable[object], call: Call) -> None:
         super().__init__(stream)
@@ -60,12 +78,12 @@ class StreamProxy(Proxy):
         return next(self._self_chunks)
 
     def __enter__(self) -> Self:
-        self.__wrapped__.__enter__()
+        self._self_sdks.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> Any:
         try:
-            return self.__wrapped__.__exit__(*exception)
+            return self._self_sdks.__exit__(*exception)
         finally:
             self._self_chunks._ended()  # noqa: SLF001  # see close()
 
@@ -76,13 +94,15 @@ class StreamProxy(Proxy):
         thread may close what is being read. So does this.
         """
         try:
-            return self.__wrapped__.close()
+            return self._self_sdks.close()
         finally:
             self._self_chunks._ended()  # noqa: SLF001  # its close() would close generators
 
 
 class AsyncStreamProxy(Proxy):
     """An asynchronous stream of chunks."""
+
+    __slots__ = ("_self_chunks",)
 
     def __init__(self, stream: AsyncIterable[object], call: Call) -> None:
         super().__init__(stream)
@@ -95,19 +115,19 @@ class AsyncStreamProxy(Proxy):
         return await anext(self._self_chunks)
 
     async def __aenter__(self) -> Self:
-        await self.__wrapped__.__aenter__()
+        await self._self_sdks.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> Any:
         try:
-            return await self.__wrapped__.__aexit__(*exception)
+            return await self._self_sdks.__aexit__(*exception)
         finally:
             self._self_chunks._ended()  # noqa: SLF001  # see StreamProxy.close()
 
     async def close(self) -> Any:
         """Close as the SDK does, then end the call; see `StreamProxy.close`."""
         try:
-            return await self.__wrapped__.close()
+            return await self._self_sdks.close()
         finally:
             self._self_chunks._ended()  # noqa: SLF001  # see StreamProxy.close()
 
@@ -118,7 +138,7 @@ class AsyncStreamProxy(Proxy):
         Raises:
             AttributeError: The SDK's stream has none.
         """
-        _ = self.__wrapped__.aclose
+        _ = self._self_sdks.aclose
         return self.close
 
 
@@ -128,6 +148,8 @@ class RawResponseProxy(Proxy):
     The call ends when the caller parses the body, with what it says; when the
     response is closed, with what was read by then; or when it is dropped.
     """
+
+    __slots__ = ("_self_call", "_self_dropped", "_self_parsed", "_self_watch")
 
     def __init__(
         self, response: object, call: Call, watch: Callable[[Any, Call], Any]
@@ -144,7 +166,7 @@ class RawResponseProxy(Proxy):
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         """Parse as the SDK does; a stream comes back watched."""
         try:
-            parsed = self.__wrapped__.parse(*args, **kwargs)
+            parsed = self._self_sdks.parse(*args, **kwargs)
         except BaseException as error:
             self._self_call.leave(error)
             raise
@@ -160,7 +182,7 @@ class RawResponseProxy(Proxy):
         Raises:
             AttributeError: The SDK's response cannot be closed.
         """
-        return partial(self._self_close, self.__wrapped__.close)
+        return partial(self._self_close, self._self_sdks.close)
 
     async def _self_await(self, parsing: Awaitable[Any], *, as_asked: bool) -> Any:
         try:
@@ -187,7 +209,7 @@ class RawResponseProxy(Proxy):
         return self._self_parsed[key]
 
     def _self_close(self, close: Callable[[], Any]) -> Any:
-        was_read = bool(getattr(self.__wrapped__.http_response, "is_closed", True))
+        was_read = bool(getattr(self._self_sdks.http_response, "is_closed", True))
         try:
             closing = close()
         except BaseException:
@@ -218,4 +240,4 @@ class RawResponseProxy(Proxy):
         # The body cannot be had where nobody has kept it, and then nobody may; which
         # exception says so depends on the HTTP library under the SDK.
         with suppress(Exception):
-            self._self_call.record(loads(self.__wrapped__.http_response.content))
+            self._self_call.record(loads(self._self_sdks.http_response.content))

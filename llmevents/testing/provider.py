@@ -71,7 +71,7 @@ class FakeProvider:
 
     Args:
         reply: Default reply.
-        models: Replies by the model a request asks for, in addition to `FAULTS`;
+        models: Replies by the model a request asks for, in addition to ``FAULTS``;
             the same name replaces: ``{"fault-slow": Reply(delay_seconds=30)}``.
         exchanges: Recordings to answer requests with that ask the same. Of several
             recordings of one request each is served in turn.
