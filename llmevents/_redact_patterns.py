@@ -180,6 +180,13 @@ _USERINFO = (
     r"""|[^\s/?#"'<>@]{260,})"""
 )
 
+# The same without a scheme, if a port, a path or a network follows the host: not an
+# e-mail address, and not the digest of a container image.
+_CONNECTION = (
+    r"""(?<![\w.%+-])(?!mailto:)[\w.-]{1,64}:[^\s@/:,;"'<>]{1,128}"""
+    r"""@(?=(?!sha\d)[\w.-]{1,253}(?::\d|/|\())"""
+)
+
 # The path of these addresses is the whole credential.
 _WEBHOOK = (
     r"""(hooks\.slack\.com/[a-z]{1,20}/|discord(?:app)?\.com/api/webhooks/)"""
@@ -205,6 +212,7 @@ def _shapes() -> tuple[tuple[str, Callable[[str, str], str], str], ...]:
         ("bearer", _BEARER, rf"\1{REDACTED}"),
         ("basic", _BASIC, rf"\1{REDACTED}"),
         ("//", _USERINFO, f"//{REDACTED}@"),
+        ("@", _CONNECTION, f"{REDACTED}@"),
         ("hooks", _WEBHOOK, rf"\1{REDACTED}"),
         ("--", _FLAG, rf"\1{REDACTED}"),
         ("", _token_pattern(), REDACTED),
