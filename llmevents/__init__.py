@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmevents._bus import Bus, Subscription, default_bus
+from llmevents._bus import Bus, default_bus
 from llmevents._context import context, propagate
 from llmevents._errors import (
     DecoratorError,
@@ -25,6 +25,7 @@ from llmevents._errors import (
 from llmevents._registration import HandlerInfo
 from llmevents._scope import span
 from llmevents._span import Span, start_span
+from llmevents._subscription import Subscription
 from llmevents._types import (
     EventName,
     FailurePolicy,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from llmevents import _forksafe
 from llmevents._clock import SYSTEM_CLOCK, Clock
@@ -16,7 +16,7 @@ from llmevents._errors import (
     HandlerExistsError,
     HandlerNotFoundError,
 )
-from llmevents._failure import FailureReporter
+from llmevents._failure import FailureReporter, forget
 from llmevents._names import parse_events, parse_name
 from llmevents._registration import (
     HandlerInfo,
@@ -26,8 +26,10 @@ from llmevents._registration import (
     check_policy,
     default_id,
 )
-from llmevents._table import HandlerTable, Route, SpanNames
+from llmevents._subscription import Subscription
+from llmevents._table import HandlerTable, Route, SpanNames, fan_out
 from llmevents._tally import Tally
+from llmevents._throttle import FailureLog, prepare
 from llmevents._types import (
     EventName,
     FailurePolicy,
@@ -39,13 +41,13 @@ from llmevents._types import (
 )
 
 
-if TYPE_CHECKING:
-    from typing_extensions import Self  # typing has it from 3.11 on
-
 H = TypeVar("H", bound=Handler)
 
 MAX_DEPTH = 8
-"""How many dispatches may be nested in one thread before the next is refused."""
+"""How many dispatches may be nested in one thread before the next is refused.
+
+One more may get through in the very moment that another thread's dispatch ends.
+"""
 
 ambient: ContextVar[Metadata | None] = ContextVar("llmevents_context", default=None)
 """The metadata of the `llmevents.context` blocks around, merged and cleaned."""
@@ -63,34 +65,6 @@ def use_context() -> None:
     """
     global _context_in_use  # noqa: PLW0603  # read on every emission: nothing is faster
     _context_in_use = True
-
-
-class Subscription:
-    """What `Bus.attach` returns: it detaches its handler, by hand or as a `with` block.
-
-    Attributes:
-        handler_id: The id that the handler is attached under.
-    """
-
-    __slots__ = ("_bus", "_registration", "handler_id")
-
-    def __init__(self, bus: Bus, registration: Registration) -> None:
-        self._bus = bus
-        self._registration = registration
-        self.handler_id: Hashable = registration.handler_id
-
-    def detach(self) -> None:
-        """Detach the handler; the second time, and for a later one of its id, a no-op."""
-        self._bus._remove(self._registration)  # noqa: SLF001  # one unit with the bus
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.detach()
-
-    def __repr__(self) -> str:
-        return f"<Subscription {self.handler_id!r}>"
 
 
 class Bus:
@@ -115,6 +89,7 @@ class Bus:
 
     __slots__ = (
         "__weakref__",
+        "_detours",
         "_dispatching",
         "_failures",
         "_lock",
@@ -133,7 +108,10 @@ class Bus:
         self._failures = FailureReporter(self)
         self._recursion_stops = Tally()
         self._refused_values = Tally()
-        self._use(HandlerTable((), strict=strict))
+        self._detours = 0
+        self._table = HandlerTable((), strict=strict)
+        self._routes: dict[Any, Route | None] = self._table.routes
+        self.quiet = self._table.quiet
         _forksafe.registry.register(self)
 
     def attach(
@@ -176,8 +154,15 @@ class Bus:
         check_handler(handler)
         check_policy(on_failure)
         parsed = parse_events(events)
+        prepare()
         registration = Registration(
-            handler_id, parsed, handler, config, on_failure, failed=self._failed
+            handler_id,
+            parsed,
+            handler,
+            config,
+            on_failure,
+            failed=self._failed,
+            log=FailureLog(self.clock),
         )
 
         def add(table: HandlerTable) -> HandlerTable:
@@ -206,6 +191,9 @@ class Bus:
         Raises:
             LLMEventsError: As `attach`.
         """
+        parse_events(list(events))
+        check_id(handler_id)
+        check_policy(on_failure)
 
         def decorate(handler: H) -> H:
             chosen = default_id(handler) if handler_id is None else handler_id
@@ -256,10 +244,11 @@ class Bus:
         Raises:
             EventNameError: *event* is malformed.
         """
+        table = self._table
         try:
-            return self._routes[event] is not None
+            return table.heard[event]
         except (KeyError, TypeError):
-            return self._table.route(event, parse_name(event)) is not None
+            return table.is_heard(event, parse_name(event))
 
     def execute(
         self,
@@ -304,11 +293,16 @@ class Bus:
             metadata = {}
         try:
             handler(name, measurements, metadata, config)
-        except BaseException as error:
-            escapes = self._failed(registration, name, error)
-            self._dispatching = False
-            if escapes:
-                raise
+        except BaseException as error:  # noqa: BLE001  # _failed() sorts them
+            try:
+                escaped = self._failed(registration, name, error)
+            finally:
+                self._dispatching = False
+            if escaped is not None:
+                try:
+                    raise escaped
+                finally:
+                    del escaped  # or the traceback would keep this frame alive
             return
         self._dispatching = False
 
@@ -365,54 +359,80 @@ class Bus:
     def _dispatch_guarded(
         self, route: Route, measurements: Measurements, metadata: Metadata | None
     ) -> None:
-        """Dispatch with what most emissions need not: context and a look at the depth."""
-        nested = self._is_nested() if self._dispatching else False
-        if nested is None:
-            self._recursion_stops.add()
-            return
-        around = _get_ambient() or {}
-        self._dispatching = True
+        """Dispatch with what most emissions need not: context and a look at the depth.
+
+        The flag is set and cleared by the same dispatch, so that a thread which
+        dispatches beside this one, or for it, cannot clear it too early.
+        """
+        is_first = not self._dispatching
+        if not is_first:
+            depth = _depth_of(sys._getframe())  # noqa: SLF001  # the documented way to a frame
+            if depth > MAX_DEPTH:
+                self._recursion_stops.add()
+                return
+            is_first = depth == 1 and self._is_left_behind()
+        merged = self._merged(metadata)
+        if is_first:
+            self._dispatching = True
         name, handler, config, registration = route
         try:
-            handler(
-                name,
-                measurements,
-                {**around, **metadata} if metadata else around,
-                config,
-            )
-        except BaseException as error:
-            if self._failed(registration, name, error):
-                raise
+            handler(name, measurements, merged, config)
+        except BaseException as error:  # noqa: BLE001  # likewise
+            escaped = self._failed(registration, name, error)
+            if escaped is not None:
+                try:
+                    raise escaped
+                finally:
+                    del escaped  # as in execute()
         finally:
-            self._dispatching = nested
+            if is_first:
+                self._dispatching = False
 
-    @staticmethod
-    def _is_nested() -> bool | None:
-        """Whether this thread is inside a handler; None if too deeply.
+    def _merged(self, metadata: Metadata | None) -> Metadata:
+        """Return *metadata* on top of the context."""
+        around = _get_ambient() or {}
+        if metadata is None:
+            return around
+        try:
+            return {**around, **metadata}
+        except Exception:  # noqa: BLE001  # a lazy mapping whose source has gone
+            self._refused_values.add()
+            return around
 
-        The flag alone does not tell: another thread may be dispatching, or an
-        exception hit between two instructions of `execute` and left the flag set.
-        The stack knows, without any state to leak between threads, greenlets and
-        forks, and it is walked only where dispatches meet, which is rarely.
+    def _is_left_behind(self) -> bool:
+        """Whether the flag is set although nobody dispatches.
+
+        An exception that strikes between two instructions of `execute` leaves it so,
+        and every emission would take the long way from then on. Looking at all
+        threads costs microseconds for each, so it is done now and then.
         """
-        depth = 0
-        frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # the documented way
-        while frame is not None and depth <= MAX_DEPTH:
-            if frame.f_code is _EXECUTE:
-                depth += 1
-            frame = frame.f_back
-        return None if depth > MAX_DEPTH else depth > 1
+        self._detours += 1
+        detours = self._detours
+        if detours & (detours - 1) and detours % 1024:
+            return False
+        mine = threading.get_ident()
+        return not any(
+            _depth_of(frame)
+            for ident, frame in sys._current_frames().items()  # noqa: SLF001  # documented
+            if ident != mine
+        )
 
     def _failed(
         self, registration: Registration | None, name: EventName, error: BaseException
-    ) -> bool:
-        """Deal with what a handler raised; return whether the emitter is to get it."""
+    ) -> BaseException | None:
+        """Deal with what a handler raised; return what the emitter is to get."""
         if registration is None or not isinstance(error, Exception):
-            return True
-        if registration.on_failure == "detach":
-            self._remove(registration)
-        self._failures.report(registration, name, error)
-        return registration.on_failure == "raise"
+            return error
+        try:
+            if registration.on_failure == "detach":
+                self._remove(registration)
+            self._failures.report(registration, name, error)
+        except BaseException as raised:  # noqa: BLE001  # Ctrl-C, or a test's own handler
+            return raised
+        if registration.on_failure == "raise":
+            return error
+        forget(error, _DISPATCHERS)
+        return None
 
     def _remove(self, registration: Registration) -> None:
         self._change(lambda table: table.removing(registration))
@@ -428,17 +448,33 @@ class Bus:
             while True:
                 before = self._table
                 after = change(before)
+                # No call from here to the last store: nothing can come in between.
                 if self._table is before:
-                    self._use(after)
+                    self._table = after
+                    self._routes = after.routes
+                    self.quiet = after.quiet
                     return
-
-    def _use(self, table: HandlerTable) -> None:
-        self._table = table
-        self._routes: dict[Any, Route | None] = table.routes
-        self.quiet = table.quiet
 
 
 _EXECUTE = Bus.execute.__code__
+_DISPATCHERS = frozenset(
+    {_EXECUTE, Bus._dispatch_guarded.__code__, fan_out.__code__}  # noqa: SLF001  # ours
+)
+
+
+def _depth_of(frame: FrameType | None) -> int:
+    """Return how many dispatches a stack is in, counted up to one past the limit.
+
+    The stack knows, without any state to leak between threads, greenlets and forks.
+    It is walked only where dispatches meet, which is rarely.
+    """
+    depth = 0
+    while frame is not None and depth <= MAX_DEPTH:
+        if frame.f_code is _EXECUTE:
+            depth += 1
+        frame = frame.f_back
+    return depth
+
 
 default_bus = Bus()
 """The bus behind the functions of `llmevents`."""

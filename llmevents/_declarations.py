@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from llmevents._errors import OptionError
 from llmevents._names import dotted
+from llmevents._show import show
 from llmevents._types import EventName
 
 
@@ -64,7 +66,7 @@ def event(
     emitted_by: str,
 ) -> DeclaredEvent:
     """Return a declaration whose mappings nobody can change."""
-    declared = {key: DeclaredMeasurement(*pair) for key, pair in measurements.items()}
+    declared = {key: _measurement(key, pair) for key, pair in measurements.items()}
     return DeclaredEvent(
         name=dotted(name),
         description=description,
@@ -73,6 +75,13 @@ def event(
         stability=stability,
         emitted_by=emitted_by,
     )
+
+
+def _measurement(key: str, pair: object) -> DeclaredMeasurement:
+    if not isinstance(pair, tuple) or [type(part) for part in pair] != [str, str]:
+        expected = "(unit, description), both text"
+        raise OptionError(pair, f"measurement {show(key)}", expected)
+    return DeclaredMeasurement(*pair)
 
 
 MONOTONIC: Units = {

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from llmevents._show import show
+
 
 class LLMEventsError(Exception):
     """Base class of every error that llmevents raises by itself."""
@@ -33,7 +35,7 @@ class DecoratorError(LLMEventsError, TypeError):
 
     def __init__(self, target: object, reason: str) -> None:
         self.target = target
-        super().__init__(f"cannot put a span around {target!r}: it {reason}")
+        super().__init__(f"cannot put a span around {show(target)}: it {reason}")
 
 
 class EventNameError(LLMEventsError, ValueError):
@@ -45,7 +47,7 @@ class EventNameError(LLMEventsError, ValueError):
 
     def __init__(self, name: object, reason: str) -> None:
         self.name = name
-        super().__init__(f"{name!r} is not an event name: {reason}")
+        super().__init__(f"{show(name)} is not an event name: {reason}")
 
 
 class EventPayloadError(LLMEventsError, TypeError):
@@ -58,7 +60,7 @@ class EventPayloadError(LLMEventsError, TypeError):
     def __init__(self, value: object, what: str) -> None:
         self.value = value
         super().__init__(
-            f"expected {what} to be a mapping, got {type(value).__name__} {value!r}; "
+            f"expected {what} to be a mapping, got {type(value).__name__} {show(value)}; "
             f"pass a dict such as {{'count': 1}}"
         )
 
@@ -72,7 +74,7 @@ class HandlerError(LLMEventsError, TypeError):
 
     def __init__(self, handler: object, reason: str) -> None:
         self.handler = handler
-        super().__init__(f"handler {handler!r} {reason}")
+        super().__init__(f"handler {show(handler)} {reason}")
 
 
 class HandlerExistsError(LLMEventsError, ValueError):
@@ -85,8 +87,8 @@ class HandlerExistsError(LLMEventsError, ValueError):
     def __init__(self, handler_id: Hashable) -> None:
         self.handler_id = handler_id
         super().__init__(
-            f"handler id {handler_id!r} is already attached; "
-            f"call detach({handler_id!r}) first or choose another id"
+            f"handler id {show(handler_id)} is already attached; "
+            f"call detach({show(handler_id)}) first or choose another id"
         )
 
 
@@ -100,7 +102,7 @@ class HandlerNotFoundError(LLMEventsError, LookupError):
     def __init__(self, handler_id: Hashable) -> None:
         self.handler_id = handler_id
         super().__init__(
-            f"no handler with id {handler_id!r} is attached; "
+            f"no handler with id {show(handler_id)} is attached; "
             f"list_handlers() shows the ids that are"
         )
 
@@ -128,7 +130,7 @@ class OptionError(LLMEventsError, ValueError):
     def __init__(self, value: object, option: str, expected: str) -> None:
         self.option = option
         self.value = value
-        super().__init__(f"expected {option} to be {expected}, got {value!r}")
+        super().__init__(f"expected {option} to be {expected}, got {show(value)}")
 
 
 class UndeclaredEventError(LLMEventsError, LookupError):

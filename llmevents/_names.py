@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmevents._errors import EventNameError
+from llmevents._show import show
 from llmevents._types import EventName, Name
 
 
@@ -26,7 +27,9 @@ def parse_name(name: object, *, may_be_empty: bool = False) -> EventName:
     for segment in segments:
         _check_segment(name, segment)
         if ONE in segment:
-            reason = f"segment {segment!r} has a wildcard; only attach() takes patterns"
+            reason = (
+                f"segment {show(segment)} has a wildcard; only attach() takes patterns"
+            )
             raise EventNameError(name, reason)
     return segments
 
@@ -42,7 +45,7 @@ def parse_pattern(pattern: object) -> EventName:
         _check_segment(pattern, segment)
         if ONE in segment and segment not in {ONE, ANY}:
             reason = (
-                f"a wildcard must be a whole segment, got {segment!r}; "
+                f"a wildcard must be a whole segment, got {show(segment)}; "
                 "write '*' for one segment or '**' for any number"
             )
             raise EventNameError(pattern, reason)
@@ -114,9 +117,10 @@ def _split(name: object, *, may_be_empty: bool) -> EventName:
     for segment in segments:
         if not isinstance(segment, str):
             kind = type(segment).__name__
-            reason = f"segment {segment!r} is {kind}, not text; write it as text"
+            reason = f"segment {show(segment)} is {kind}, not text; write it as text"
             raise EventNameError(name, reason)
-    return segments  # type: ignore[return-value]  # the loop has just checked it
+    # Of a named tuple a plain one, and of an enumeration's text the text.
+    return tuple(str.__str__(segment) for segment in segments)
 
 
 def _check_segment(name: object, segment: str) -> None:
@@ -124,10 +128,10 @@ def _check_segment(name: object, segment: str) -> None:
         raise EventNameError(name, "it has an empty segment; remove the extra dot")
     if "." in segment:
         reason = (
-            f"segment {segment!r} contains a dot; split it, "
+            f"segment {show(segment)} contains a dot; split it, "
             "or use a list to name several events"
         )
         raise EventNameError(name, reason)
     if not segment.isprintable():
-        reason = f"segment {segment!r} has unprintable characters; remove them"
+        reason = f"segment {show(segment)} has unprintable characters; remove them"
         raise EventNameError(name, reason)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from llmevents._errors import HandlerError, OptionError
 from llmevents._names import is_pattern, matches
+from llmevents._throttle import FailureLog
 from llmevents._types import EventName, FailurePolicy, Handler
 
 
@@ -31,10 +32,9 @@ class Registration:
         "config",
         "events",
         "failed",
-        "failures_unlogged",
         "handler",
         "handler_id",
-        "log_due_ns",
+        "log",
         "names",
         "on_failure",
         "patterns",
@@ -48,7 +48,10 @@ class Registration:
         config: object,
         on_failure: FailurePolicy,
         *,
-        failed: Callable[[Registration, EventName, BaseException], bool],
+        failed: Callable[
+            [Registration, EventName, BaseException], BaseException | None
+        ],
+        log: FailureLog,
     ) -> None:
         self.handler_id = handler_id
         self.events = events
@@ -58,8 +61,7 @@ class Registration:
         self.failed = failed
         self.patterns = tuple(event for event in events if is_pattern(event))
         self.names = frozenset(events).difference(self.patterns)
-        self.log_due_ns = 0
-        self.failures_unlogged = 0
+        self.log = log
 
     def listens_to(self, name: EventName) -> bool:
         """Whether *name*, a full event name, reaches this handler."""
@@ -133,7 +135,7 @@ def check_handler(handler: object) -> None:
             )
             raise HandlerError(handler, reason)
     try:
-        signature = inspect.signature(handler)
+        signature = inspect.signature(handler, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # some built-ins have no signature to check
     try:

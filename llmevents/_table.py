@@ -49,10 +49,11 @@ class HandlerTable:
         registrations: By handler id.
         routes: Event as it was emitted -> where it goes; None where nobody listens.
         spans: Prefix as it was written -> its names; only those listened to.
+        heard: Event as it was asked for -> whether anybody listens.
         quiet: Prefixes, as they were written, that nobody listens to.
     """
 
-    __slots__ = ("quiet", "registrations", "routes", "spans", "strict")
+    __slots__ = ("heard", "quiet", "registrations", "routes", "spans", "strict")
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class HandlerTable:
         }
         self.strict = strict
         self.routes: dict[Name, Route | None] = {}
+        self.heard: dict[Name, bool] = {}
         self.spans: dict[Name, SpanNames] = {}
         self.quiet: set[Name] = set()
 
@@ -80,20 +82,31 @@ class HandlerTable:
             self.routes[event] = route
         return route
 
+    def is_heard(self, event: Name, name: EventName) -> bool:
+        """Return whether anybody listens to *event*, and remember it."""
+        heard = self._hears(name)
+        if len(self.heard) < CACHE_LIMIT:
+            self.heard[event] = heard
+        return heard
+
     def span_names(self, prefix: Name, name: EventName) -> SpanNames | None:
-        """Return the event names of a span, or None if nobody listens to any."""
+        """Return the event names of a span, or None if nobody listens to any.
+
+        To a strict table every span matters, since its events are to be checked.
+        """
         names = SpanNames.of(name)
-        heard = any(
-            found.listens_to(event)
-            for found in self.registrations.values()
-            for event in names[1:]
-        )
+        if self.strict:
+            return names
+        heard = any(self._hears(event) for event in names[1:])
         if len(self.spans) + len(self.quiet) < CACHE_LIMIT:
             if heard:
                 self.spans[prefix] = names
             else:
                 self.quiet.add(prefix)
         return names if heard else None
+
+    def _hears(self, name: EventName) -> bool:
+        return any(found.listens_to(name) for found in self.registrations.values())
 
     def adding(self, registration: Registration) -> HandlerTable:
         """Return a table with one handler more."""
@@ -128,15 +141,27 @@ def fan_out(
 
     A plain function, because calling a bound method costs a quarter more.
     """
-    escaped = None
+    escaped: BaseException | None = None
     for handler, config, registration in listeners:
         try:
             handler(name, measurements, metadata, config)
         except BaseException as error:  # noqa: BLE001  # the registration sorts them
-            if registration.failed(registration, name, error) and escaped is None:
-                escaped = error
+            escaped = _first(escaped, registration.failed(registration, name, error))
     if escaped is not None:
         try:
             raise escaped
         finally:
             del escaped  # or the traceback would keep this frame alive
+
+
+def _first(
+    escaped: BaseException | None, further: BaseException | None
+) -> BaseException | None:
+    """Return the first of two exceptions; control flow comes before any error."""
+    if escaped is None or (
+        isinstance(escaped, Exception)
+        and further is not None
+        and not isinstance(further, Exception)
+    ):
+        return further
+    return escaped

@@ -146,11 +146,13 @@ def check(name: EventName, measurements: Mapping[str, object]) -> None:
 
 
 def _add(declarations: Iterable[DeclaredEvent]) -> None:
-    for declared in declarations:
-        known = _declared.setdefault(declared.name, declared)
+    new = list(declarations)
+    for declared in new:
+        known = _declared.get(declared.name, declared)
         if known != declared:
             expected = f"as it was declared first, {known}"
             raise OptionError(declared, f"event {declared.name!r}", expected)
+    _declared.update({declared.name: declared for declared in new})
 
 
 def _checked(stability: Stability) -> Stability:

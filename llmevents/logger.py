@@ -19,12 +19,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from llmevents._bus import Bus, Subscription, default_bus
+from llmevents._bus import Bus, default_bus
 from llmevents._clock import Clock
 from llmevents._errors import HandlerNotFoundError, OptionError
 from llmevents._logline import line_processors, record_processors
 from llmevents._names import dotted
 from llmevents._redact import clean_metadata
+from llmevents._subscription import Subscription
 from llmevents._types import EventName, Measurements, Metadata, Names
 
 

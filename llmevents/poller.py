@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 from llmevents import _forksafe
 from llmevents._bus import Bus, default_bus
@@ -89,6 +89,7 @@ class Poller:
         self._loops: list[_Loop] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._log = FailureLog(clock)
         self._polls = Tally()
         self._failures = Tally()
         self._missed = 0
@@ -130,13 +131,16 @@ class Poller:
 
         Args:
             timeout: Seconds. A measurement that takes longer goes on in its daemon
-                thread, and is the last one.
+                thread, and is the last one. Called by a measurement itself, this
+                does not wait.
         """
+        seconds = check_seconds(timeout, "timeout")
         thread = self._thread
         self._stopping.set()
-        if thread is not None:
-            thread.join(check_seconds(timeout, "timeout"))
-        return thread is None or not thread.is_alive()
+        if thread is None or thread is threading.current_thread():
+            return thread is None
+        thread.join(seconds)
+        return not thread.is_alive()
 
     def __enter__(self) -> Self:
         self.start()
@@ -151,7 +155,7 @@ class Poller:
         self.stop()
 
     def poll(self) -> None:
-        """Make one round now, in the calling thread. Never raises."""
+        """Make one round now, in the calling thread. Raises no `Exception`."""
         self._polls.add()
         pid = os.getpid()
         for measured in self._measurements:
@@ -173,14 +177,19 @@ class Poller:
         }
 
     def after_fork_in_child(self) -> None:
-        """Forget the thread, which is the parent's."""
+        """Forget the thread and the event loops, which are the parent's."""
         self._thread = None
+        self._loops = []
         self._stopping = threading.Event()
 
     def _run(self, stopping: threading.Event) -> None:
         schedule = Schedule(self._clock.monotonic_ns(), self._period_ns)
         while not stopping.wait(schedule.wait_ns(self._clock.monotonic_ns()) / 1e9):
-            self.poll()
+            try:
+                self.poll()
+            except BaseException as error:  # noqa: BLE001  # sys.exit() in a measurement
+                self._failures.add()
+                self._log.report("a round of measurements", error)
             self._missed += schedule.advance(self._clock.monotonic_ns())
 
 
@@ -195,11 +204,12 @@ class _Measured:
         if isinstance(given, str):
             self.name = given
             self.take: Measurement = _built_in(given)
-        elif callable(given):
+        elif _is_function(given):
             self.name = getattr(given, "__qualname__", type(given).__qualname__)
             self.take = given
         else:
-            raise OptionError(given, "a measurement", "a name or a function")
+            expected = "a name, or a plain function without parameters"
+            raise OptionError(given, "a measurement", expected)
 
 
 class _Loop:
@@ -242,6 +252,21 @@ def _listed(measurements: Iterable[str | Measurement]) -> list[str | Measurement
         expected = f"a list of names and functions; write [{measurements!r}]"
         raise OptionError(measurements, "measurements", expected)
     return list(measurements)
+
+
+def _is_function(given: object) -> TypeGuard[Measurement]:
+    """Whether *given* can be called without arguments, and does its work then."""
+    import inspect
+
+    if not callable(given) or inspect.iscoroutinefunction(given):
+        return False
+    try:
+        inspect.signature(given, follow_wrapped=False).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a built-in that has no signature
+    return True
 
 
 def _built_in(name: str) -> Measurement:

@@ -160,6 +160,37 @@ def test_a_poller_can_be_started_again_but_not_twice() -> None:
     poller.stop()
 
 
+def test_a_measurement_that_exits_does_not_end_the_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rounds = _Rounds()
+
+    def leaves() -> None:
+        rounds()
+        raise SystemExit
+
+    with Poller([leaves], period=0.001, bus=Bus()) as poller:
+        rounds.wait_for(3)
+    assert poller.stats()["failures"] >= 2
+    assert "a round of measurements failed: SystemExit" in caplog.text
+
+
+def test_a_measurement_may_stop_its_poller() -> None:
+    outcomes: list[bool] = []
+    poller = Poller([lambda: outcomes.append(poller.stop())], bus=Bus())
+    poller.start()
+    assert poller._thread is not None
+    poller._thread.join(DEADLINE)
+    assert outcomes == [False]
+    assert poller.stop()
+
+
+def test_a_builtin_without_a_signature_can_be_a_measurement() -> None:
+    poller = Poller([dict], bus=Bus())
+    poller.poll()
+    assert poller.stats()["failures"] == 1  # an empty dict is no event
+
+
 def test_a_poller_that_never_started_can_be_stopped() -> None:
     assert Poller(bus=Bus()).stop()
 
@@ -169,7 +200,9 @@ def test_a_poller_that_never_started_can_be_stopped() -> None:
     [
         pytest.param({"measurements": ["memroy"]}, "did you mean 'memory'", id="typo"),
         pytest.param({"measurements": ["xyz"]}, "expected a measurement", id="name"),
-        pytest.param({"measurements": [5]}, "a name or a function, got 5", id="number"),
+        pytest.param({"measurements": [5]}, "plain function .*, got 5", id="number"),
+        pytest.param({"measurements": [asyncio.sleep]}, "plain function", id="async"),
+        pytest.param({"measurements": [setattr]}, "plain function", id="parameters"),
         pytest.param({"measurements": "cpu"}, r"write \['cpu'\]", id="text"),
         pytest.param({"period": 0}, "expected period to be", id="zero"),
         pytest.param({"period": -1}, "expected period to be", id="negative"),

@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
@@ -59,14 +60,13 @@ def instrument(*sdks: str, bus: Bus | None = None) -> None:
         return
     _require_wrapt()
     chosen = default_bus if bus is None else bus
-    # Where another thread is in the middle of importing an SDK, this waits for it;
-    # not under the lock, which that import needs for its hook.
-    imported = {name: import_module(name) for name in names if name in sys.modules}
+    # Not under the lock, which an import under way needs for its hook.
+    imported = {name: _imported(name) for name in names}
     with _lock:
-        for name in names:
+        for name, module in imported.items():
             _wanted.setdefault(name, chosen)
-            if name in imported:
-                _patch(imported[name])
+            if module is not None:
+                _patch(module)
             elif name not in _hooked:
                 _hooked.add(name)
                 _when_imported(name, _patch)
@@ -86,6 +86,14 @@ def uninstrument(*sdks: str) -> None:
             patches = _patched.pop(name, None)
             if patches is not None:
                 patches.undo()
+
+
+def _imported(name: str) -> ModuleType | None:
+    """Return an SDK that has been imported; waits if another thread is about to."""
+    if sys.modules.get(name) is not None:
+        with suppress(Exception):
+            return import_module(name)
+    return None
 
 
 def _patch(module: ModuleType) -> None:

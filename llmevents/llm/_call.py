@@ -126,7 +126,7 @@ class Call(Span):
             self._names = self._bus.span_names(REQUEST_PREFIX)
             # Where nobody listens to requests, what is inside belongs to the owner.
             self.span_id = owner.span_id
-        self.call = self
+            self.call = self
         super().begin(metadata)
         if owner is not None:
             owner._under_way.add(self)  # noqa: SLF001  # one of us

@@ -17,7 +17,8 @@ class CallScope(Scope[Call]):
     """A `Call` around a block or around each call of a function.
 
     Works like `llmevents.span`. What a decorated function returns, and each item
-    that a decorated generator gives, is recorded as `Call.record` would.
+    that a decorated generator gives, is recorded as `Call.record` would. A function
+    may return the stream of an instrumented SDK: the call then ends with the stream.
     """
 
     __slots__ = ()

@@ -18,7 +18,8 @@ from llmevents.metrics._shards import Shard, ShardSet
 
 
 if TYPE_CHECKING:
-    from llmevents._bus import Bus, Subscription
+    from llmevents._bus import Bus
+    from llmevents._subscription import Subscription
     from llmevents._types import EventName, Measurements, Metadata
 
 MAX_SERIES = 2000

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from llmevents._bus import Bus, Subscription, default_bus
+from llmevents._bus import Bus, default_bus
 from llmevents._errors import OptionError
 from llmevents._names import dotted, matches, parse_pattern
+from llmevents._subscription import Subscription
 from llmevents._types import EventName, Measurements, Metadata, Name
 
 

@@ -462,7 +462,7 @@ def test_a_fork_in_the_middle_of_everything_leaves_nothing_locked() -> None:
     release = threading.Event()
 
     def hold() -> None:
-        with store._shards._folding, store._refused._lock:
+        with store._shards._folding:
             bus.execute("a.b", {})
             locked.set()
             release.wait(JOIN_SECONDS)

@@ -1,0 +1,42 @@
+"""The SDK on a fake provider, with and without instrumentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+import llmevents
+from llmevents import Bus
+from llmevents.testing import CapturedEvents, FakeProvider, capture
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    """A strict bus that the SDK emits on during the test."""
+    strict = Bus(strict=True)
+    llmevents.instrument("openai", bus=strict)
+    yield strict
+    llmevents.uninstrument("openai")
+
+
+@pytest.fixture
+def events(bus: Bus) -> Iterator[CapturedEvents]:
+    """What is emitted on that bus, wherever it comes from."""
+    with capture(bus=bus, scope="process") as captured:
+        yield captured
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def client(provider: FakeProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=provider.base_url, api_key="test", max_retries=0
+    ) as made:
+        yield made

@@ -1,0 +1,21 @@
+"""A strict bus, and what is emitted on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from llmevents import Bus
+from llmevents.testing import CapturedEvents, capture
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus(strict=True)
+
+
+@pytest.fixture
+def events(bus: Bus) -> Iterator[CapturedEvents]:
+    with capture(bus=bus, scope="process") as captured:
+        yield captured

@@ -1,0 +1,194 @@
+"""After a fork, the child starts afresh and the parent notices nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from llmevents import Bus, _forksafe
+from llmevents._forksafe import _Registry, registry
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
+class Member:
+    """Something that wants to know about forks."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def after_fork_in_child(self) -> None:
+        self.told.append(os.getpid())
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    """Return what *check* says in a forked child; one that hangs is killed."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_members_are_told_once_in_the_child_and_never_in_the_parent() -> None:
+    members = [Member(), Member()]
+    for member in members:
+        registry.register(member)
+    assert in_child(lambda: [member.told for member in members] == [[os.getpid()]] * 2)
+    assert [member.told for member in members] == [[], []]
+
+
+def test_a_member_that_registers_twice_is_told_once() -> None:
+    member = Member()
+    registry.register(member)
+    registry.register(member)
+    assert in_child(lambda: len(member.told) == 1)
+
+
+def test_the_generation_counts_the_forks_that_led_here() -> None:
+    before = registry.generation
+    assert in_child(
+        lambda: (
+            registry.generation == before + 1
+            and in_child(lambda: registry.generation == before + 2)
+        )
+    )
+    assert registry.generation == before
+
+
+def test_the_registry_keeps_nobody_alive() -> None:
+    member = Member()
+    reference = weakref.ref(member)
+    registry.register(member)
+    del member
+    gc.collect()
+    assert reference() is None
+    assert in_child(lambda: True)
+
+
+def test_a_registry_hooks_into_fork_when_it_is_first_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Importing llmevents without using it must leave no trace."""
+    hooks: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        os, "register_at_fork", lambda *, after_in_child: hooks.append(after_in_child)
+    )
+    own = _Registry()
+    assert hooks == []
+    first, second = Member(), Member()
+    own.register(first)
+    own.register(second)
+    (hook,) = hooks
+    hook()
+    assert (first.told, second.told) == ([os.getpid()], [os.getpid()])
+    assert own.generation == 1
+
+
+def test_a_platform_without_fork_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "register_at_fork")
+    own = _Registry()
+    own.register(Member())
+    assert own.generation == 0
+
+
+def test_a_lock_held_at_the_fork_does_not_hang_the_child() -> None:
+    """Its holder does not exist there and would never open it."""
+    bus = Bus()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with bus._lock:
+            held.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    assert held.wait(10)
+
+    def attach_and_emit() -> bool:
+        calls: list[object] = []
+        with bus.attach("id", "a.b", lambda *call: calls.append(call)):
+            bus.execute("a.b", {})
+        return len(calls) == 1
+
+    try:
+        assert in_child(attach_and_emit)
+    finally:
+        done.set()
+        holder.join(10)
+
+
+def test_a_bus_that_was_told_of_a_fork_works_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same as in a child, where nobody sees what runs and what does not."""
+    monkeypatch.setattr(os, "register_at_fork", lambda *, after_in_child: None)
+    own = _Registry()
+    monkeypatch.setattr(_forksafe, "registry", own)
+    bus = Bus()
+    calls: list[object] = []
+
+    def fork(*call: object) -> None:
+        calls.append(call)
+        own._after_fork_in_child()
+
+    def fail(*call: object) -> None:
+        msg = "no good"
+        raise ValueError(msg)
+
+    bus.attach("fork", "a.b", fork)
+    bus.attach("bad", "a.b", fail)
+    for _ in range(3):
+        bus.execute("a.b", {})
+    bus.detach("fork")
+    assert len(calls) == bus.stats()["handler_failures"] == own.generation == 3
+
+
+def test_handlers_and_counts_go_on_in_the_child() -> None:
+    bus = Bus()
+    calls: list[object] = []
+    bus.attach("id", "a.b", lambda *call: calls.append(call))
+    bus.execute("a.b", {})
+    bus.refuse_value()
+
+    def go_on() -> bool:
+        bus.execute("a.b", {})
+        bus.refuse_value()
+        return len(calls) == 2 and bus.stats()["refused_values"] == 2
+
+    assert in_child(go_on)
+    assert (len(calls), bus.stats()["refused_values"]) == (1, 1)
+
+
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_a_handler_may_fork(listeners: int) -> None:
+    """Parent and child both come out of the dispatch and can go on emitting."""
+    bus = Bus()
+    children: list[int] = []
+    calls: list[object] = []
+
+    def fork(*call: object) -> None:
+        children.append(os.fork())
+
+    subscription = bus.attach("fork", "a.b", fork)
+    for _ in range(listeners):
+        bus.attach(object(), "a.*", lambda *call: calls.append(call))
+    bus.execute("a.b", {})
+    subscription.detach()
+    bus.execute("a.b", {})
+    (child,) = children
+    if child == 0:
+        os._exit(len(calls))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == len(calls) == 2 * listeners
