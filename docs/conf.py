@@ -19,7 +19,16 @@ exclude_patterns = ["_build"]
 
 # Python's own names and those of libraries: linking them would take inventories from
 # the network, which a build must do without.
-ELSEWHERE = {*sys.stdlib_module_names, *dir(builtins), "blinker", "opentelemetry", "pytest", "structlog", "with", "wrapt"}
+ELSEWHERE = {
+    *sys.stdlib_module_names,
+    *dir(builtins),
+    "blinker",
+    "opentelemetry",
+    "pytest",
+    "structlog",
+    "with",
+    "wrapt",
+}
 
 
 def resolve(app, env, node, contnode):

@@ -661,6 +661,16 @@ def test_names_beyond_the_cache_are_still_right(*, listened: bool) -> None:
 
 
 @pytest.mark.parametrize("listened", [False, True])
+def test_questions_beyond_the_cache_are_still_answered(*, listened: bool) -> None:
+    bus = Bus()
+    if listened:
+        listen(bus, "user.**")
+    answers = {bus.has_handlers(f"user.u{user}") for user in range(2 * CACHE_LIMIT)}
+    assert answers == {listened}
+    assert len(bus._routes) + len(bus._table.heard) <= CACHE_LIMIT
+
+
+@pytest.mark.parametrize("listened", [False, True])
 def test_span_prefixes_beyond_the_cache_are_still_right(*, listened: bool) -> None:
     bus = Bus()
     if listened:

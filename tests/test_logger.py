@@ -482,7 +482,7 @@ def test_the_default_bus_is_the_default() -> None:
 def test_importing_the_logger_does_not_import_structlog() -> None:
     """It costs more than all of llmevents."""
     code = "import sys, llmevents.logger; print('structlog' in sys.modules)"
-    run = subprocess.run(  # noqa: S603  # our own interpreter and code
+    run = subprocess.run(  # our own interpreter and code
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "False"

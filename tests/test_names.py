@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmevents import Bus, EventNameError
@@ -23,6 +23,8 @@ from llmevents._names import (
 
 Segments = tuple[str, ...]
 
+on_any_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 segments = st.text(
     st.characters(exclude_characters=".*", exclude_categories=["C", "Z"]),
     min_size=1,
@@ -37,18 +39,21 @@ patterns = st.lists(st.sampled_from(["a", "b", "*", "**"]), min_size=1, max_size
 # --- Reading ---------------------------------------------------------------------
 
 
+@on_any_machine
 @given(st.lists(segments, min_size=1, max_size=6).map(tuple))
 def test_dotted_text_and_tuple_are_the_same_name(name: Segments) -> None:
     assert parse_name(".".join(name)) == parse_name(name) == name
     assert dotted(name) == dotted(".".join(name)) == ".".join(name)
 
 
+@on_any_machine
 @given(patterns)
 def test_dotted_text_and_tuple_are_the_same_pattern(pattern: Segments) -> None:
     assert parse_pattern(".".join(pattern)) == parse_pattern(pattern) == pattern
     assert is_pattern(pattern) == ("*" in ".".join(pattern))
 
 
+@on_any_machine
 @given(st.text(max_size=12) | st.lists(st.text(max_size=4), max_size=4).map(tuple))
 def test_any_text_is_a_name_or_a_name_error(name: object) -> None:
     """No other error, and what is accepted can be written either way."""
@@ -207,11 +212,13 @@ def fits(pattern: Segments, name: Segments) -> bool:
     return bool(name) and first in ("*", name[0]) and fits(rest, name[1:])
 
 
+@on_any_machine
 @given(patterns, names)
 def test_matching_agrees_with_its_definition(pattern: Segments, name: Segments) -> None:
     assert matches(pattern, name) == fits(pattern, name)
 
 
+@on_any_machine
 @given(names, st.data())
 def test_a_name_fits_itself_with_any_segment_replaced(
     name: Segments, data: st.DataObject

@@ -9,7 +9,7 @@ from enum import IntEnum
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmevents import Bus, span
@@ -86,6 +86,7 @@ def test_a_finite_number_becomes_a_plain_one(value: object, expected: object) ->
         assert math.copysign(1, cleaned) == math.copysign(1, float(str(expected)))
 
 
+@settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_plain_finite_numbers_pass_unchanged(value: float) -> None:
     assert clean_number(value) is value

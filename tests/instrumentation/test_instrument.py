@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,6 +26,7 @@ from llmevents.instrumentation import SUPPORTED
 from llmevents.testing import FakeProvider, capture
 from tests.instrumentation.sdk import (
     MESSAGES,
+    TIMEOUT_SECONDS,
     instrumented,
 )
 
@@ -243,25 +245,44 @@ def test_an_sdk_is_patched_once_by_its_own_module_when_it_is_imported(
     monkeypatch.delitem(sys.modules, name)
 
 
-@pytest.mark.parametrize(
-    "content", ["raise ZeroDivisionError", None], ids=["broken", "blocked"]
-)
-def test_an_sdk_that_cannot_be_imported_is_left_alone(
-    content: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_sdk_whose_import_is_blocked_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its import has failed or is about to, in whatever code wanted it."""
-    name = f"llmevents_{'blocked' if content is None else 'broken'}_sdk"
+    """As tests and sandboxes do, with None in ``sys.modules``."""
+    monkeypatch.setattr("llmevents.instrumentation.SUPPORTED", ("llmevents_no_sdk",))
+    monkeypatch.setitem(sys.modules, "llmevents_no_sdk", None)
+    llmevents.instrument("llmevents_no_sdk")
+    llmevents.uninstrument("llmevents_no_sdk")
+
+
+def test_an_import_that_fails_in_another_thread_is_that_threads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "llmevents_broken_sdk"
     monkeypatch.setattr("llmevents.instrumentation.SUPPORTED", (name,))
-    module = None
-    if content is not None:
-        (tmp_path / f"{name}.py").write_text(content)
-        monkeypatch.syspath_prepend(tmp_path)
-        module = types.ModuleType(name)
-        module.__spec__ = ModuleSpec(name, None)
-        vars(module.__spec__)["_initializing"] = True
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, name, module)
+    gate = types.ModuleType("llmevents_gate")
+    vars(gate)["opened"] = opened = threading.Event()
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    code = f"import {gate.__name__} as gate; gate.opened.wait(30); 1 / 0"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    failed: list[BaseException] = []
+
+    def import_it() -> None:
+        try:
+            import_module(name)
+        except ZeroDivisionError as error:
+            failed.append(error)
+
+    importing = threading.Thread(target=import_it)
+    importing.start()
+    while name not in sys.modules:
+        importing.join(0.001)
+    threading.Timer(0.05, opened.set).start()
     llmevents.instrument(name)
+    importing.join(TIMEOUT_SECONDS)
+    assert len(failed) == 1
+    assert name not in sys.modules
     llmevents.uninstrument(name)
 
 

@@ -69,7 +69,7 @@ def test_a_stream_that_stalls_times_out(
 ) -> None:
     provider.script(Reply(chunk_delay_seconds=5))
     stream = client.chat.completions.create(
-        model="m", messages=MESSAGES, stream=True, timeout=0.2
+        model="m", messages=MESSAGES, stream=True, timeout=0.5
     )
     # openai 3 says APITimeoutError here, openai 2 lets the HTTP library's through.
     with pytest.raises(Exception, match="timed out"):

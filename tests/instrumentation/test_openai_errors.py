@@ -130,7 +130,7 @@ def test_errors_reach_the_caller_as_they_are(
 ) -> None:
     """The same class, text, cause and context, and one terminal event that says so."""
     error_type, status, http_status = said
-    timeout = 0.2 if model == "fault-slow" else None
+    timeout = 0.5 if model == "fault-slow" else None
 
     def ask() -> object:
         try:

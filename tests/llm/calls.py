@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from llmevents import Bus
 from llmevents.llm import Call
 from llmevents.testing import CapturedEvents
 
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that have other things to do as well."""
 
 TIMES = {"duration", "monotonic_time", "system_time"}
 

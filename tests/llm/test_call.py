@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmevents import Bus, llm
 from llmevents.llm import Usage
 from llmevents.testing import CapturedEvents, ManualClock, capture
-from tests.llm.calls import RESPONSE, chunks, handle, numbers
+from tests.llm.calls import RESPONSE, UNHURRIED, chunks, handle, numbers
 from tests.outcomes import outcomes
 
 
@@ -182,6 +182,7 @@ def test_an_unknown_field_is_refused_whoever_listens(listens: bool) -> None:
         call.usage(prompt_tokens=3)
 
 
+@UNHURRIED
 @given(
     st.dictionaries(
         st.sampled_from(sorted(Usage.__dataclass_fields__)),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmevents.llm import Usage
 from llmevents.llm._response import Reading
+from tests.llm.calls import UNHURRIED
 
 
 def usage(prompt: int | None, completion: int | None) -> dict[str, int | None]:
@@ -179,6 +180,7 @@ def test_facts_are_texts_and_an_empty_one_is_none() -> None:
     assert reading.facts == {"response_id": "1", "response_model": "m"}
 
 
+@UNHURRIED
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=200))
 def test_the_dimensions_of_a_vector_do_not_depend_on_its_encoding(
     vector: list[float],
