@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser as MarkdownCodeBlockParser
@@ -16,3 +17,9 @@ pytest_collect_file = (
         document_types={".py": PythonDocStringDocument},
     )
 ).pytest()
+
+# Timed checks say more about the machine's load than about the code.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
