@@ -130,7 +130,12 @@ class Quitting(Exception):  # noqa: N818  # it quits, and is an error too
 
 
 def recurse(*call: object) -> None:
-    recurse()
+    deeper()
+
+
+def deeper() -> None:
+    """Without parameters: CPython 3.13.0 crashes where ``f(*args)`` calls itself."""
+    deeper()
 
 
 ERRORS: list[Any] = [
@@ -614,7 +619,7 @@ def test_a_failure_is_logged_although_another_is_being_logged() -> None:
 
     class Slow(logging.Handler):
         def createLock(self) -> None:  # noqa: N802  # logging's name
-            self.lock = None
+            self.lock = threading.Semaphore(100)  # type: ignore[assignment]  # which nobody waits for
 
         def emit(self, record: logging.LogRecord) -> None:
             logged.append(record.getMessage().split()[1])
@@ -688,7 +693,7 @@ def test_a_child_logs_although_its_parent_was_logging() -> None:
 
     class Slow(logging.Handler):
         def createLock(self) -> None:  # noqa: N802  # logging's name
-            self.lock = None
+            self.lock = threading.Semaphore(100)  # type: ignore[assignment]  # which nobody waits for
 
         def emit(self, record: logging.LogRecord) -> None:
             logged.append(record.getMessage())
