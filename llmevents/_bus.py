@@ -27,7 +27,13 @@ from llmevents._registration import (
     default_id,
 )
 from llmevents._subscription import Subscription
-from llmevents._table import HandlerTable, Route, SpanNames, fan_out
+from llmevents._table import (
+    HandlerTable,
+    Route,
+    SpanNames,
+    fan_out,
+    fan_out_plain,
+)
 from llmevents._tally import Tally
 from llmevents._throttle import FailureLog, prepare
 from llmevents._types import (
@@ -458,7 +464,12 @@ class Bus:
 
 _EXECUTE = Bus.execute.__code__
 _DISPATCHERS = frozenset(
-    {_EXECUTE, Bus._dispatch_guarded.__code__, fan_out.__code__}  # noqa: SLF001  # ours
+    {
+        _EXECUTE,
+        Bus._dispatch_guarded.__code__,  # noqa: SLF001  # ours
+        fan_out.__code__,
+        fan_out_plain.__code__,
+    }
 )
 
 

@@ -392,6 +392,22 @@ def test_control_flow_beats_an_error_that_is_to_be_raised() -> None:
 
 
 @both_paths
+@pytest.mark.parametrize("config", [None, "config"])
+def test_handlers_fail_alike_with_and_without_a_config(config: str | None) -> None:
+    """They are called in two different loops."""
+    bus = Bus()
+    calls: list[object] = []
+    bus.attach("kept", "a.b", failing, config)
+    bus.attach("good", "a.b", lambda *call: calls.append(call[3]), config)
+    bus.execute("a.b", {})
+    assert (calls, bus.stats()["handler_failures"]) == ([config], 1)
+    bus.attach("bad", "a.b", failing, config, on_failure="raise")
+    with pytest.raises(ValueError, match="no good"):
+        bus.execute("a.b", {})
+    assert (calls, bus.stats()["handler_failures"]) == ([config] * 2, 3)
+
+
+@both_paths
 def test_the_rest_runs_when_the_failure_event_brings_control_flow() -> None:
     """Ctrl-C while a failure is being announced or logged."""
     bus = Bus()
