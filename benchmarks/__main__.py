@@ -24,7 +24,7 @@ def run(name: str, rounds: int) -> Report:
     """Measure one suite in this process."""
     if name == IMPORTS:
         # An interpreter takes as long to start as hundreds of blocks.
-        best = _imports.measure(max(5, rounds // 20))
+        best = _imports.measure(max(5, rounds // 100))
         return _report(best, _imports.CLAIMS)
     suite = SUITES[name]()
     return _report(measure(suite.candidates, rounds), suite.claims)
@@ -76,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*SUITES, IMPORTS]
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
-    parser.add_argument("--rounds", type=int, default=600, help="blocks per candidate")
+    parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     options = parser.parse_args()
     if options.suite:
