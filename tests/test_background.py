@@ -23,7 +23,6 @@ from llmevents import Background, Bus, HandlerError, OptionError, background
 from llmevents import _background as background_module
 from llmevents._background import BackgroundStats
 from llmevents._queue import SHARE, BoundedQueue, Item, OnFull
-from llmevents._throttle import FailureLog
 from llmevents._types import EventName, Handler, Measurements, Metadata
 from llmevents._wake import Wake
 from llmevents.testing import ManualClock, capture
@@ -1233,11 +1232,3 @@ def test_after_a_fork_the_queue_and_the_numbers_are_new() -> None:
     assert before.waiting == 2
     assert queued.shutdown(10)
     assert sorted(collector.numbers) == [0, 3]
-
-
-def test_an_error_that_was_never_raised_has_no_place(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    FailureLog(ManualClock()).report("it", ValueError("no luck"))
-
-    assert "it failed: ValueError: no luck (raised elsewhere, 1 " in caplog.text
