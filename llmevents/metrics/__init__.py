@@ -20,22 +20,28 @@ llm.chat.stop.input_tokens {'model': 'gpt-4o'} 12
 from __future__ import annotations
 
 from llmevents._errors import MetricDefinitionError
+from llmevents.metrics._checks import MeasurementFunction, Predicate, TagFunction
 from llmevents.metrics._definitions import (
     Counter,
+    Distribution,
     LastValue,
-    MeasurementFunction,
     Metric,
-    Predicate,
     Sum,
-    TagFunction,
+    Summary,
 )
-from llmevents.metrics._series import Family, Series, Snapshot
-from llmevents.metrics._store import MetricStore
+from llmevents.metrics._histogram import ExponentialHistogram, Histogram
+from llmevents.metrics._series import Exemplar, Family, Series, Snapshot, Value
+from llmevents.metrics._store import ExemplarSource, MetricStore
 
 
 __all__ = [
     "Counter",
+    "Distribution",
+    "Exemplar",
+    "ExemplarSource",
+    "ExponentialHistogram",
     "Family",
+    "Histogram",
     "LastValue",
     "MeasurementFunction",
     "Metric",
@@ -45,5 +51,7 @@ __all__ = [
     "Series",
     "Snapshot",
     "Sum",
+    "Summary",
     "TagFunction",
+    "Value",
 ]

@@ -7,11 +7,14 @@ reader takes along: immutable, and read in one step.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from math import fsum
 from typing import Protocol, TypeAlias
 
-from llmevents.metrics._definitions import LastValue, Metric
+from llmevents.metrics._definitions import Distribution, LastValue, Metric, Summary
+from llmevents.metrics._histogram import ExponentialHistogram, Histogram, key_of
+from llmevents.metrics._units import convert
 
 
 State: TypeAlias = tuple[int | float, ...]
@@ -122,6 +125,46 @@ class LatestCell:
         return state[1]
 
 
-def cell_type(definition: Metric) -> type[Cell]:
+class HistogramCell:
+    """Counts per bucket and the sum, of a distribution or a summary."""
+
+    __slots__ = ("_counts", "_definition", "_sum")
+
+    def __init__(self, definition: Metric) -> None:
+        self._definition = definition
+        self._counts: dict[int, int] = {}
+        self._sum: int | float = 0
+
+    def add(self, value: float, /) -> None:
+        shown = convert(value, self._definition.scale)
+        if isinstance(self._definition, Distribution):
+            key = bisect_left(self._definition.buckets, shown)
+        else:
+            key = key_of(shown)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        self._sum += value
+
+    def state(self) -> State:
+        return (self._sum, self._counts.copy())  # type: ignore
+
+    def merge(self, states):  # type: ignore
+        counts: dict[int, int] = {}
+        for _, more in states:
+            for key, n in more.items():
+                counts[key] = counts.get(key, 0) + n
+        return (sum(state[0] for state in states), counts)
+
+    def value(self, state):  # type: ignore
+        total = state[0]
+        if isinstance(self._definition, Distribution):
+            bounds = self._definition.buckets
+            counts = tuple(state[1].get(i, 0) for i in range(len(bounds) + 1))
+            return Histogram(bounds, counts, total)
+        return ExponentialHistogram(state[1], total)
+
+
+def cell_type(definition: Metric):
     """Return what aggregates the values of *definition*."""
+    if isinstance(definition, (Distribution, Summary)):
+        return lambda: HistogramCell(definition)
     return LatestCell if isinstance(definition, LastValue) else TotalCell

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
-from llmevents._errors import EventNameError, MetricDefinitionError
-from llmevents._names import ONE, parse_events, parse_name
-from llmevents._types import EventName, Measurements, Metadata, Name, Names
-
-
-MeasurementFunction: TypeAlias = Callable[[Measurements, Metadata], float | None]
-"""``(measurements, metadata)`` to the value; None skips the event."""
-
-TagFunction: TypeAlias = Callable[[Measurements, Metadata], Mapping[str, object]]
-"""``(measurements, metadata)`` to all tags of the event."""
-
-Predicate: TypeAlias = Callable[[Measurements, Metadata], bool]
-"""``(measurements, metadata)`` to whether the event counts."""
+from llmevents._types import EventName, Name, Names
+from llmevents.metrics import _checks
+from llmevents.metrics._checks import MeasurementFunction, Predicate, TagFunction
 
 
-@dataclass(frozen=True, slots=True)
-class _Negation:
-    """What ``drop`` is stored as, so that whoever evaluates knows ``keep`` only."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-    predicate: Predicate
 
-    def __call__(self, measurements: Measurements, metadata: Metadata) -> bool:
-        return not self.predicate(measurements, metadata)
+class Options(TypedDict, total=False):
+    """What every metric takes as keywords; `Counter` says what they mean."""
+
+    event: Names | None
+    tags: tuple[str, ...] | list[str] | TagFunction
+    constant_tags: Mapping[str, str | float] | None
+    keep: Predicate | None
+    drop: Predicate | None
+    unit: str | tuple[str, str]
+    description: str
+    reporter_options: Mapping[str, Mapping[str, object]] | None
+
+
+class MeasuredOptions(Options, total=False):
+    """What every metric of a measurement takes as well."""
+
+    measurement: str | MeasurementFunction | None
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class _Definition:
-    """What all metrics have in common. The arguments are those of `Counter`."""
+class Definition:
+    """What all metrics have in common."""
 
     name: str
     events: tuple[EventName, ...]
@@ -42,29 +45,32 @@ class _Definition:
     constant_tags: tuple[tuple[str, str], ...]
     keep: Predicate | None
     unit: str
+    scale: Fraction
     description: str
+    reporter_options: Mapping[str, Mapping[str, object]] = field(hash=False)
 
-    def __init__(
-        self,
-        name: Name,
-        *,
-        event: Names | None = None,
-        tags: tuple[str, ...] | list[str] | TagFunction = (),
-        constant_tags: Mapping[str, str | float] | None = None,
-        keep: Predicate | None = None,
-        drop: Predicate | None = None,
-        unit: str = "",
-        description: str = "",
-    ) -> None:
-        segments = _read_name(name)
+    def _read(self, name: Name, options: Options) -> None:
+        segments = _checks.read_name(name)
         dotted = ".".join(segments)
-        _set(self, "name", dotted)
-        _set(self, "events", _read_events(dotted, segments, event))
-        _set(self, "tags", _read_tags(dotted, tags))
-        _set(self, "constant_tags", _read_constants(dotted, tags, constant_tags))
-        _set(self, "keep", _read_predicate(dotted, keep, drop))
-        _set(self, "unit", _read_text(dotted, "unit", unit))
-        _set(self, "description", _read_text(dotted, "description", description))
+        get = options.get
+        tags = get("tags", ())
+        unit, scale = _checks.read_unit(dotted, get("unit", ""))
+        for attribute, value in {
+            "name": dotted,
+            "events": _checks.read_events(dotted, segments, get("event")),
+            "tags": _checks.read_tags(dotted, tags),
+            "constant_tags": _checks.read_constants(dotted, tags, get("constant_tags")),
+            "keep": _checks.read_predicate(dotted, get("keep"), get("drop")),
+            "unit": unit,
+            "scale": scale,
+            "description": _checks.read_text(
+                dotted, "description", get("description", "")
+            ),
+            "reporter_options": _checks.read_reporter_options(
+                dotted, get("reporter_options")
+            ),
+        }.items():
+            _set(self, attribute, value)
 
     @property
     def tag_names(self) -> tuple[str, ...] | None:
@@ -75,7 +81,7 @@ class _Definition:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Counter(_Definition):
+class Counter(Definition):
     """How many events there were. Their measurements do not matter.
 
     Args:
@@ -93,16 +99,21 @@ class Counter(_Definition):
         drop: The opposite of *keep*, which cannot be given as well. It is stored as
             a negated *keep*.
         unit: Of the value, singular and spelled out: ``"token"``, ``"nanosecond"``.
+            A pair such as ``("nanosecond", "second")`` converts from the first to
+            the second; see `llmevents.metrics` for the units that are known. What is
+            added up are the values as they come, so that integers stay exact.
         description: One sentence.
+        reporter_options: Options that a reporter documents, by the reporter's name.
 
     Attributes:
         events: Names and patterns as tuples.
+        scale: What values are multiplied by to be in *unit*.
         tag_names: Names of all tags, constant ones last; None if *tags* is a
             function.
 
     Raises:
-        MetricDefinitionError: An option does not fit; nothing is left to be found
-            out at the first event.
+        MetricDefinitionError: An option is unknown or does not fit; nothing is left
+            to be found out at the first event.
 
     Examples:
         >>> from llmevents.metrics import Counter
@@ -110,83 +121,57 @@ class Counter(_Definition):
         (('llm', 'chat', 'stop'),)
     """
 
+    def __init__(self, name: Name, **options: Unpack[Options]) -> None:
+        _checks.refuse_unknown(name, options, Options.__annotations__)
+        self._read(name, options)
+
 
 @dataclass(frozen=True, slots=True, init=False)
-class _Measured(_Definition):
-    """A metric of one measurement. The arguments are those of `LastValue`."""
+class Measured(Definition):
+    """What all metrics of a measurement have in common."""
 
     measurement: str | MeasurementFunction
 
-    def __init__(
-        self,
-        name: Name,
-        *,
-        event: Names | None = None,
-        measurement: str | MeasurementFunction | None = None,
-        tags: tuple[str, ...] | list[str] | TagFunction = (),
-        constant_tags: Mapping[str, str | float] | None = None,
-        keep: Predicate | None = None,
-        drop: Predicate | None = None,
-        unit: str = "",
-        description: str = "",
-    ) -> None:
-        _Definition.__init__(
-            self,
-            name,
-            event=event,
-            tags=tags,
-            constant_tags=constant_tags,
-            keep=keep,
-            drop=drop,
-            unit=unit,
-            description=description,
-        )
-        _set(self, "measurement", _read_measurement(self.name, measurement))
+    def _read_measured(self, name: Name, options: MeasuredOptions, *more: str) -> None:
+        known = (*MeasuredOptions.__annotations__, *more)
+        _checks.refuse_unknown(name, options, known)
+        self._read(name, options)
+        measurement = options.get("measurement")
+        _set(self, "measurement", _checks.read_measurement(self.name, measurement))
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class LastValue(_Measured):
+class LastValue(Measured):
     """The newest value of a measurement: a gauge.
 
-    Options are those of `Counter`, and *measurement*. An event without the
-    measurement is skipped.
+    An event without the measurement is skipped.
 
     Args:
         name: As for `Counter`; its last segment is the measurement unless
             *measurement* is given.
-        event: As for `Counter`.
         measurement: A key of the event's measurements, or a function
             ``(measurements, metadata)`` that returns the value, or None to skip the
             event.
-        tags: As for `Counter`.
-        constant_tags: As for `Counter`.
-        keep: As for `Counter`.
-        drop: As for `Counter`.
-        unit: As for `Counter`.
-        description: As for `Counter`.
+        options: Those of `Counter`.
 
     Raises:
         MetricDefinitionError: As for `Counter`.
     """
 
+    def __init__(self, name: Name, **options: Unpack[MeasuredOptions]) -> None:
+        self._read_measured(name, options)
+
 
 @dataclass(frozen=True, slots=True, init=False)
-class Sum(_Measured):
+class Sum(Measured):
     """The running total of a measurement. Exact while the values are integers.
 
     Args:
         name: As for `LastValue`.
-        event: As for `Counter`.
-        measurement: As for `LastValue`.
-        tags: As for `Counter`.
-        constant_tags: As for `Counter`.
-        keep: As for `Counter`.
-        drop: As for `Counter`.
-        unit: As for `Counter`.
-        description: As for `Counter`.
         monotonic: Whether the total only grows, which is what reporters call a
             counter. Negative values are then refused and counted. With False it is
             a gauge that goes up and down.
+        options: Those of `LastValue`.
 
     Raises:
         MetricDefinitionError: As for `Counter`.
@@ -200,178 +185,75 @@ class Sum(_Measured):
     monotonic: bool
 
     def __init__(
+        self, name: Name, *, monotonic: bool = True, **options: Unpack[MeasuredOptions]
+    ) -> None:
+        self._read_measured(name, options, "monotonic")
+        _set(self, "monotonic", _checks.read_flag(self.name, "monotonic", monotonic))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Summary(Measured):
+    """Count, sum and quantiles of a measurement.
+
+    Values are counted in an exponential histogram, whose quantiles are within 1 % of
+    the true ones. See `ExponentialHistogram`, which is what its series have as value.
+
+    Args:
+        name: As for `LastValue`.
+        options: Those of `LastValue`.
+
+    Raises:
+        MetricDefinitionError: As for `Counter`.
+    """
+
+    def __init__(self, name: Name, **options: Unpack[MeasuredOptions]) -> None:
+        self._read_measured(name, options)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Distribution(Measured):
+    """How many values of a measurement there were up to each of some bounds.
+
+    See `Histogram`, which is what its series have as value.
+
+    Args:
+        name: As for `LastValue`.
+        buckets: Upper bounds, each included in its bucket, in ascending order and in
+            the unit that is shown. What is above the last is counted as well. By
+            default those that OpenTelemetry's GenAI conventions (v1.41.0) advise:
+            0.01 s doubling to 81.92 s where the unit is one of time, else 1
+            quadrupling to 67,108,864.
+        options: Those of `LastValue`.
+
+    Attributes:
+        buckets: The bounds.
+
+    Raises:
+        MetricDefinitionError: As for `Counter`.
+
+    Examples:
+        >>> from llmevents.metrics import Distribution
+        >>> latency = Distribution(
+        ...     "llm.chat.stop.duration", unit=("nanosecond", "second"), buckets=(1, 5)
+        ... )
+        >>> latency.unit, latency.buckets
+        ('second', (1, 5))
+    """
+
+    buckets: tuple[float, ...]
+
+    def __init__(
         self,
         name: Name,
         *,
-        event: Names | None = None,
-        measurement: str | MeasurementFunction | None = None,
-        tags: tuple[str, ...] | list[str] | TagFunction = (),
-        constant_tags: Mapping[str, str | float] | None = None,
-        keep: Predicate | None = None,
-        drop: Predicate | None = None,
-        unit: str = "",
-        description: str = "",
-        monotonic: bool = True,
+        buckets: Sequence[float] | None = None,
+        **options: Unpack[MeasuredOptions],
     ) -> None:
-        _Measured.__init__(
-            self,
-            name,
-            event=event,
-            measurement=measurement,
-            tags=tags,
-            constant_tags=constant_tags,
-            keep=keep,
-            drop=drop,
-            unit=unit,
-            description=description,
-        )
-        _set(self, "monotonic", _read_flag(self.name, "monotonic", monotonic))
+        self._read_measured(name, options, "buckets")
+        _set(self, "buckets", _checks.read_buckets(self.name, buckets, self.unit))
 
-
-Metric: TypeAlias = Counter | Sum | LastValue
-"""Any metric definition."""
 
 _set = object.__setattr__
 
-
-def _read_name(name: object) -> EventName:
-    text = ".".join(map(str, name)) if isinstance(name, tuple) else name
-    if isinstance(text, str) and ONE in text:
-        reason = "a metric's name has no wildcards; give the pattern as event="
-        raise MetricDefinitionError(name, reason)
-    try:
-        return parse_name(name)
-    except EventNameError as error:
-        reason = f"its name is written like an event's, but {error}"
-        raise MetricDefinitionError(name, reason) from error
-
-
-def _read_events(
-    name: str, segments: EventName, event: object
-) -> tuple[EventName, ...]:
-    if event is not None:
-        try:
-            return parse_events(event)
-        except EventNameError as error:
-            raise MetricDefinitionError(name, f"event= is wrong: {error}") from error
-    if len(segments) == 1:
-        reason = (
-            "one segment names no event; "
-            f"write '<event>.{name}', or say which event with event="
-        )
-        raise MetricDefinitionError(name, reason)
-    return (segments[:-1],)
-
-
-def _read_measurement(name: str, measurement: object) -> str | MeasurementFunction:
-    if measurement is None:
-        return name.rpartition(".")[2]
-    if isinstance(measurement, str) and measurement:
-        return measurement
-    if callable(measurement):
-        _check_function(name, "measurement", measurement)
-        return measurement
-    reason = (
-        f"measurement is {measurement!r}; "
-        "pass a key or a function (measurements, metadata)"
-    )
-    raise MetricDefinitionError(name, reason)
-
-
-def _read_tags(name: str, tags: object) -> tuple[str, ...] | TagFunction:
-    if callable(tags):
-        _check_function(name, "tags", tags)
-        return tags
-    if not isinstance(tags, (tuple, list)):
-        reason = (
-            f"tags is {tags!r}; pass a tuple of keys, such as ('provider', 'model'), "
-            "or a function (measurements, metadata)"
-        )
-        raise MetricDefinitionError(name, reason)
-    for position, tag in enumerate(tags):
-        _check_tag(name, tag)
-        if tag in tags[:position]:
-            reason = f"tag {tag!r} is there twice; remove one"
-            raise MetricDefinitionError(name, reason)
-    return tuple(tags)
-
-
-def _read_constants(
-    name: str, tags: object, constants: object
-) -> tuple[tuple[str, str], ...]:
-    if constants is None:
-        return ()
-    if not isinstance(constants, Mapping):
-        reason = f"constant_tags is {constants!r}; pass a mapping of tags to text"
-        raise MetricDefinitionError(name, reason)
-    for tag, value in constants.items():
-        _check_tag(name, tag)
-        if isinstance(tags, (tuple, list)) and tag in tags:
-            reason = f"tag {tag!r} is both in tags and in constant_tags; remove one"
-            raise MetricDefinitionError(name, reason)
-        if not isinstance(value, (str, int, float)):
-            reason = f"constant tag {tag!r} is {value!r}; pass text or a number"
-            raise MetricDefinitionError(name, reason)
-    return tuple((tag, plain_text(value)) for tag, value in constants.items())
-
-
-def plain_text(value: object) -> str:
-    """Return a tag's value as text: ``true`` and ``false``, the rest as in Python."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _read_predicate(name: str, keep: object, drop: object) -> Predicate | None:
-    if keep is not None and drop is not None:
-        reason = "keep and drop exclude each other; pass one of them"
-        raise MetricDefinitionError(name, reason)
-    for option, predicate in (("keep", keep), ("drop", drop)):
-        if predicate is None:
-            continue
-        if not callable(predicate):
-            reason = (
-                f"{option} is {predicate!r}; pass a function (measurements, metadata)"
-            )
-            raise MetricDefinitionError(name, reason)
-        _check_function(name, option, predicate)
-        return predicate if option == "keep" else _Negation(predicate)
-    return None
-
-
-def _read_text(name: str, option: str, text: object) -> str:
-    if not isinstance(text, str):
-        raise MetricDefinitionError(name, f"{option} is {text!r}; pass text")
-    return text
-
-
-def _read_flag(name: str, option: str, flag: object) -> bool:
-    if not isinstance(flag, bool):
-        reason = f"{option} is {flag!r}; pass True or False"
-        raise MetricDefinitionError(name, reason)
-    return flag
-
-
-def _check_tag(name: str, tag: object) -> None:
-    if not isinstance(tag, str) or not tag or not tag.isprintable():
-        reason = f"{tag!r} cannot be a tag's name; pass printable text"
-        raise MetricDefinitionError(name, reason)
-
-
-def _check_function(name: str, option: str, function: Callable[..., object]) -> None:
-    """Refuse a function that could not be called, or whose result is no value."""
-    if inspect.iscoroutinefunction(function):
-        reason = f"{option} is a coroutine function; metrics are made at once, use def"
-        raise MetricDefinitionError(name, reason)
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # some built-ins have no signature to check
-    try:
-        signature.bind({}, {})
-    except TypeError as error:
-        reason = (
-            f"{option} has the signature {signature} ({error}); "
-            "it is called as (measurements, metadata)"
-        )
-        raise MetricDefinitionError(name, reason) from None
+Metric: TypeAlias = Counter | Sum | LastValue | Summary | Distribution
+"""Any metric definition."""

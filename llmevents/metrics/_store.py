@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llmevents import _forksafe
+from llmevents._clock import SYSTEM_CLOCK, Clock
 from llmevents._errors import MetricDefinitionError, OptionError
 from llmevents._names import matches
 from llmevents._tally import Tally
-from llmevents.metrics._definitions import Counter, LastValue, Metric, Sum
+from llmevents.metrics._definitions import Definition, Metric, Sum
 from llmevents.metrics._plan import Plan
 from llmevents.metrics._series import Family, FamilySlots, Series, Snapshot
 from llmevents.metrics._shards import Shard, ShardSet
@@ -27,6 +28,8 @@ MAX_SERIES = 2000
 
 CACHE_LIMIT = 4096
 """Event names whose plan is remembered; for further ones it is looked up each time."""
+
+ExemplarSource = Callable[[Mapping[str, object]], Mapping[str, str] | None]
 
 _next_id = itertools.count(1).__next__
 
@@ -60,16 +63,23 @@ class MetricStore:
         "__weakref__",
         "_by_definitions",
         "_by_event",
+        "_clock",
+        "_exemplars",
         "_families",
         "_id",
         "_refused",
         "_shards",
+        "_start_ns",
         "_subscriptions",
         "definitions",
     )
 
     def __init__(
-        self, definitions: Iterable[Metric], *, max_series: int = MAX_SERIES
+        self,
+        definitions: Iterable[Metric],
+        *,
+        max_series: int = MAX_SERIES,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if type(max_series) is not int or max_series < 1:
             raise OptionError(max_series, "max_series", "a positive integer")
@@ -90,6 +100,9 @@ class MetricStore:
         self._refused = Tally()
         self._by_event: dict[EventName, Plan] = {}
         self._by_definitions: dict[tuple[int, ...], Plan] = {}
+        self._clock = clock
+        self._start_ns = clock.time_ns()
+        self._exemplars: ExemplarSource | None = None
         self._id = f"llmevents.metrics.{_next_id()}"
         self._subscriptions: list[Subscription] = []
         _forksafe.registry.register(self)
@@ -135,10 +148,39 @@ class MetricStore:
             for slot in slots.slots():
                 found = [part[slot] for part in states if part.get(slot)]
                 if found:
-                    value = slots.cell.value(slots.cell.merge(found))
-                    series.append(Series(slot.tags, value))
+                    cell = slots.cell()
+                    value = cell.value(cell.merge(found))
+                    series.append(Series(slot.tags, value, slots.definition.scale))
             families[name] = Family(slots.definition, tuple(series))
-        return Snapshot(MappingProxyType(families))
+        return Snapshot(
+            MappingProxyType(families), self._start_ns, self._clock.time_ns()
+        )
+
+    def deltas(self, cursor: Snapshot | None = None) -> tuple[Snapshot, Snapshot]:
+        """Return what came in after *cursor*, and the cursor for the next time.
+
+        Args:
+            cursor: What this returned before; None for everything from the start.
+        """
+        now = self.snapshot()
+        return now.since(cursor), now
+
+    def exemplify(self, source: ExemplarSource | None) -> None:
+        """Ask *source* for the trace of each event from now on, or nobody.
+
+        Args:
+            source: Gets the event's metadata, returns ``trace_id`` and ``span_id`` as
+                lower-case hexadecimal, or None if there is no trace to show. Runs in
+                whatever thread emits, for events that feed distributions.
+        """
+        self._exemplars = source
+
+    def prune(self, tags: Mapping[str, str]) -> int:
+        """Forget all series that have *tags*, of all metrics; return how many.
+
+        They start at 0 if there are events for them again.
+        """
+        raise NotImplementedError
 
     def after_fork_in_child(self) -> None:
         """Start at 0, without the locks and the threads of the parent."""
@@ -218,7 +260,7 @@ class MetricStore:
 
 
 def _check(definition: object) -> None:
-    if not isinstance(definition, (Counter, Sum, LastValue)):
+    if not isinstance(definition, Definition):
         reason = "it is no definition; pass Counter(...), Sum(...) or LastValue(...)"
         raise MetricDefinitionError(definition, reason)
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from llmevents._redact import clean_metadata, clean_text
 from llmevents._types import Measurements, Metadata
-from llmevents.metrics._definitions import TagFunction, plain_text
+from llmevents.metrics._checks import TagFunction, plain_text
 
 
 TAG_LIMIT = 256
