@@ -1,47 +1,53 @@
-"""Cells: the part of one series' aggregate that one thread makes.
+"""Cells: how the values of each type of metric are kept in a row, and read from it.
 
-A cell has one writer, its thread, and any number of readers. `Cell.state` is what a
-reader takes along: immutable, and read in one step.
+A row is a list that belongs to one thread and one set of tags. Every metric has a few
+places in it. A place without a value yet holds False, which adds like 0 and is told
+apart from it.
 """
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from math import fsum
-from typing import Protocol, TypeAlias
+from operator import add
+from typing import Any, Protocol, TypeAlias
 
-from llmevents.metrics._definitions import Distribution, LastValue, Metric, Summary
-from llmevents.metrics._histogram import ExponentialHistogram, Histogram, key_of
-from llmevents.metrics._units import convert
+from llmevents.metrics._definitions import (
+    Distribution,
+    LastValue,
+    Metric,
+    Summary,
+)
+from llmevents.metrics._histogram import ExponentialHistogram, Histogram
+from llmevents.metrics._series import Value
 
 
-State: TypeAlias = tuple[int | float, ...]
-"""What a cell came to, empty before the first value. Each type of cell reads its own."""
+Row: TypeAlias = list[Any]
+"""Places of all metrics that share their tags; the last one holds their slots."""
+
+State: TypeAlias = tuple[Any, ...]
+"""What the cells of a series came to. Each kind reads its own."""
 
 
-class Cell(Protocol):
-    """An aggregate under way; made without arguments."""
+class Kind(Protocol):
+    """How the values of one metric are aggregated."""
 
-    def __init__(self) -> None: ...
+    def places(self) -> Row:
+        """Return the places of a new row, without a value."""
 
-    def add(self, value: float, /) -> None:
-        """Take in one value that has passed all checks."""
+    def read(self, row: Row, at: int, /) -> State | None:
+        """Return what came together in the places from *at* on, None for nothing."""
 
-    def state(self) -> State:
-        """Return what came together so far."""
-
-    @staticmethod
-    def merge(states: Sequence[State], /) -> State:
+    def merge(self, states: Sequence[State], /) -> State:
         """Return what one cell would have come to that had seen all values."""
 
-    @staticmethod
-    def value(state: State, /) -> int | float:
-        """Return the series' value."""
+    def value(self, state: State, /) -> Value:
+        """Return the series' value, in the unit of the measurements."""
 
 
-class TotalCell:
+class Total:
     """A sum of values; a counter's values are ones.
 
     A state is a number of parts that add up to the total. Integers are one part and
@@ -50,35 +56,141 @@ class TotalCell:
     rounding error, and readers take that for a restart.
     """
 
-    __slots__ = ("_total",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._total: int | float = 0
+    def places(self) -> Row:
+        """Return the place of the total."""
+        return [False]
 
-    def add(self, value: float, /) -> None:
-        """Add *value*."""
-        self._total += value
-
-    def state(self) -> State:
+    def read(self, row: Row, at: int, /) -> State | None:
         """Return the total as a single part."""
-        return (self._total,)
+        total = row[at]
+        return None if total is False else (total,)
 
-    @staticmethod
-    def merge(states: Sequence[State], /) -> State:
+    def merge(self, states: Sequence[State], /) -> State:
         """Return the parts of the total of all *states*."""
-        numbers = [part for state in states for part in state]
-        if _are_integers(numbers):
-            return (sum(numbers),)
-        floats = [part for number in numbers for part in _as_floats(number)]
-        parts: list[float] = []
-        while rest := fsum((*floats, *(-part for part in parts))):
-            parts.append(rest)
-        return tuple(parts) or (0.0,)
+        return _parts([part for state in states for part in state])
 
-    @staticmethod
-    def value(state: State, /) -> int | float:
+    def value(self, state: State, /) -> Value:
         """Return the total, correctly rounded."""
-        return sum(state) if _are_integers(state) else fsum(state)
+        return _total(state)
+
+
+class Latest:
+    """The newest value, stamped so that the newest of several threads is known."""
+
+    __slots__ = ()
+
+    def places(self) -> Row:
+        """Return the place of stamp and value."""
+        return [False]
+
+    def read(self, row: Row, at: int, /) -> State | None:
+        """Return the stamp and the value."""
+        return row[at] or None
+
+    def merge(self, states: Sequence[State], /) -> State:
+        """Return the newest of *states*; no two have the same stamp."""
+        return max(states)
+
+    def value(self, state: State, /) -> Value:
+        """Return the value."""
+        value: int | float = state[1]
+        return value
+
+
+class Buckets:
+    """Counts between bounds, then the sum. A state is these two."""
+
+    __slots__ = ("_bounds", "size")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.size = len(bounds) + 1
+
+    def places(self) -> Row:
+        """Return a place for each bucket, and one for the sum."""
+        return [0] * self.size + [False]
+
+    def read(self, row: Row, at: int, /) -> State | None:
+        """Return the counts, and the sum as a single part."""
+        end = at + self.size
+        total = row[end]
+        return None if total is False else (row[at:end], (total,))
+
+    def merge(self, states: Sequence[State], /) -> State:
+        """Return the counts of all *states*, and the parts of the sum."""
+        counts = states[0][0]
+        for state in states[1:]:
+            counts = list(map(add, counts, state[0]))
+        return counts, _parts([part for state in states for part in state[1]])
+
+    def value(self, state: State, /) -> Value:
+        """Return a histogram of explicit bounds."""
+        return Histogram(self._bounds, tuple(state[0]), _total(state[1]))
+
+
+class Exponential:
+    """Counts by key of the exponential histogram, then the sum."""
+
+    __slots__ = ()
+
+    def places(self) -> Row:
+        """Return the place of the counts, and one for the sum."""
+        return [defaultdict(int), False]
+
+    def read(self, row: Row, at: int, /) -> State | None:
+        """Return the counts, and the sum as a single part."""
+        total = row[at + 1]
+        return None if total is False else (dict(row[at]), (total,))
+
+    def merge(self, states: Sequence[State], /) -> State:
+        """Return the counts of all *states*, and the parts of the sum."""
+        counts: dict[int, int] = {}
+        for state in states:
+            for key, count in state[0].items():
+                counts[key] = counts.get(key, 0) + count
+        return counts, _parts([part for state in states for part in state[1]])
+
+    def value(self, state: State, /) -> Value:
+        """Return an exponential histogram."""
+        return ExponentialHistogram(state[0], _total(state[1]))
+
+
+def kind_of(definition: Metric) -> Kind:
+    """Return how the values of *definition* are aggregated."""
+    if isinstance(definition, Distribution):
+        return Buckets(definition.buckets)
+    if isinstance(definition, Summary):
+        return Exponential()
+    return Latest() if isinstance(definition, LastValue) else Total()
+
+
+def source_bounds(definition: Distribution) -> tuple[float, ...]:
+    """Return the bounds in the unit of the measurements, as they are written.
+
+    0.01 seconds are 10,000,000 nanoseconds and not what the float next to 0.01 is.
+    """
+    bounds = []
+    for bound in definition.buckets:
+        exact = Fraction(repr(bound)) / definition.scale
+        whole = exact.denominator == 1
+        bounds.append(exact.numerator if whole else float(exact))
+    return tuple(bounds)
+
+
+def _parts(numbers: Sequence[float]) -> State:
+    if _are_integers(numbers):
+        return (sum(numbers),)
+    floats = [part for number in numbers for part in _as_floats(number)]
+    parts: list[float] = []
+    while rest := fsum((*floats, *(-part for part in parts))):
+        parts.append(rest)
+    return tuple(parts) or (0.0,)
+
+
+def _total(parts: Sequence[float]) -> int | float:
+    return sum(parts) if _are_integers(parts) else fsum(parts)
 
 
 def _as_floats(number: float) -> Iterator[float]:
@@ -94,77 +206,3 @@ def _as_floats(number: float) -> Iterator[float]:
 
 def _are_integers(numbers: Sequence[float]) -> bool:
     return all(type(number) is int for number in numbers)
-
-
-class LatestCell:
-    """The newest value, stamped so that the newest of several threads is known."""
-
-    __slots__ = ("_latest",)
-
-    _next_stamp = itertools.count().__next__
-
-    def __init__(self) -> None:
-        self._latest: State = ()
-
-    def add(self, value: float, /) -> None:
-        """Replace what is there."""
-        self._latest = (self._next_stamp(), value)
-
-    def state(self) -> State:
-        """Return the stamp and the value."""
-        return self._latest
-
-    @staticmethod
-    def merge(states: Sequence[State], /) -> State:
-        """Return the newest of *states*; no two have the same stamp."""
-        return max(states)
-
-    @staticmethod
-    def value(state: State, /) -> int | float:
-        """Return the value."""
-        return state[1]
-
-
-class HistogramCell:
-    """Counts per bucket and the sum, of a distribution or a summary."""
-
-    __slots__ = ("_counts", "_definition", "_sum")
-
-    def __init__(self, definition: Metric) -> None:
-        self._definition = definition
-        self._counts: dict[int, int] = {}
-        self._sum: int | float = 0
-
-    def add(self, value: float, /) -> None:
-        shown = convert(value, self._definition.scale)
-        if isinstance(self._definition, Distribution):
-            key = bisect_left(self._definition.buckets, shown)
-        else:
-            key = key_of(shown)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        self._sum += value
-
-    def state(self) -> State:
-        return (self._sum, self._counts.copy())  # type: ignore
-
-    def merge(self, states):  # type: ignore
-        counts: dict[int, int] = {}
-        for _, more in states:
-            for key, n in more.items():
-                counts[key] = counts.get(key, 0) + n
-        return (sum(state[0] for state in states), counts)
-
-    def value(self, state):  # type: ignore
-        total = state[0]
-        if isinstance(self._definition, Distribution):
-            bounds = self._definition.buckets
-            counts = tuple(state[1].get(i, 0) for i in range(len(bounds) + 1))
-            return Histogram(bounds, counts, total)
-        return ExponentialHistogram(state[1], total)
-
-
-def cell_type(definition: Metric):
-    """Return what aggregates the values of *definition*."""
-    if isinstance(definition, (Distribution, Summary)):
-        return lambda: HistogramCell(definition)
-    return LatestCell if isinstance(definition, LastValue) else TotalCell

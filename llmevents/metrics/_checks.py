@@ -221,18 +221,17 @@ def read_reporter_options(
     """Return the options by reporter, read-only."""
     if options is None:
         return MappingProxyType({})
-    if not isinstance(options, Mapping):
-        options = {"": options}
-    for reporter, table in options.items():
+    tables: dict[str, Mapping[str, object]] = {}
+    given = options if isinstance(options, Mapping) else {"": options}
+    for reporter, table in given.items():
         if not isinstance(reporter, str) or not isinstance(table, Mapping):
             reason = (
                 f"reporter_options has {reporter!r}: {table!r}; pass a mapping of "
                 "reporters to their options, such as {'prometheus': {...}}"
             )
             raise MetricDefinitionError(name, reason)
-    return MappingProxyType(
-        {key: MappingProxyType(dict(table)) for key, table in options.items()}
-    )
+        tables[reporter] = MappingProxyType(dict(table))
+    return MappingProxyType(tables)
 
 
 def read_text(name: str, option: str, text: object) -> str:

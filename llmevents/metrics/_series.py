@@ -1,16 +1,13 @@
-"""Series: which there are, how many there may be, and what a reader gets to see."""
+"""What a reader gets to see: snapshots, families, series."""
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import TypeAlias
 
-from llmevents.metrics._cells import Cell, cell_type
 from llmevents.metrics._definitions import LastValue, Metric
 from llmevents.metrics._histogram import ExponentialHistogram, Histogram, add
 from llmevents.metrics._units import convert
@@ -54,12 +51,14 @@ class Series:
         scale: What *raw* is multiplied by for the unit of the definition.
         exemplars: The newest by bucket of a distribution; read-only, and empty
             unless the store was told where to find them.
+        epoch: Another one if the series was forgotten and began again at 0.
     """
 
     tags: Mapping[str, str]
     raw: Value
     scale: Fraction = _ONE
     exemplars: Mapping[int, Exemplar] = field(default_factory=dict)
+    epoch: int = 0
 
     @property
     def value(self) -> Value:
@@ -114,26 +113,25 @@ class Snapshot:
 
 def _since(family: Family, earlier: Family | None) -> tuple[Series, ...]:
     known = () if earlier is None else earlier.series
-    before = {tuple(sorted(series.tags.items())): series.raw for series in known}
+    before = {(tuple(sorted(each.tags.items())), each.epoch): each for each in known}
     changed = []
     for series in family.series:
-        value = difference(
-            family.definition,
-            series.raw,
-            before.get(tuple(sorted(series.tags.items()))),
+        then = before.get((tuple(sorted(series.tags.items())), series.epoch))
+        value = (
+            series.raw
+            if then is None
+            else difference(family.definition, series.raw, then.raw)
         )
         if value is not None:
             changed.append(replace(series, raw=value))
     return tuple(changed)
 
 
-def difference(definition: Metric, value: Value, earlier: Value | None) -> Value | None:
+def difference(definition: Metric, value: Value, earlier: Value) -> Value | None:
     """Return what came in between *earlier* and *value*, or None if nothing did.
 
-    *value* itself, if there is nothing earlier, and for a `LastValue`.
+    That is *value* itself for a `LastValue`.
     """
-    if earlier is None:
-        return value
     if value == earlier:
         return None
     if isinstance(value, Histogram) and isinstance(earlier, Histogram):
@@ -159,83 +157,3 @@ def _exponential_difference(
         if (more := count - earlier.counts.get(key, 0))
     }
     return ExponentialHistogram(counts, add(value.sum, -earlier.sum))
-
-
-class TagSet:
-    """Tags in the order in which they are shown, and what they are known by."""
-
-    __slots__ = ("key", "tags")
-
-    def __init__(self, tags: Mapping[str, str]) -> None:
-        self.tags = tags
-        self.key = tuple(sorted(tags.items()))
-
-
-class Slot:
-    """The identity of one series, by which every thread finds its own cell of it."""
-
-    __slots__ = ("overflow", "tags")
-
-    def __init__(self, tags: Mapping[str, str], *, overflow: bool = False) -> None:
-        self.tags = MappingProxyType(dict(tags))
-        self.overflow = overflow
-
-
-class FamilySlots:
-    """Which series a metric has. Admission is the same for all threads.
-
-    There is no lock to wait for: a thread takes a ticket, enters its slot with one
-    atomic `dict.setdefault`, and hands the ticket back if another was faster. The
-    limit is never exceeded; at worst a series is admitted one event later.
-    """
-
-    __slots__ = ("_limit", "_returned", "_slots", "_tickets", "cell", "definition")
-
-    def __init__(self, definition: Metric, limit: int) -> None:
-        self.definition = definition
-        self.cell: Callable[[], Cell] = cell_type(definition)
-        self._limit = limit
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all series."""
-        self._tickets = itertools.count()
-        self._returned: deque[None] = deque()
-        self._slots: dict[tuple[tuple[str, str], ...], Slot] = {}
-
-    def slots(self) -> list[Slot]:
-        """Return all slots in the order of their admission."""
-        return list(self._slots.values())
-
-    def admit(self, tags: TagSet) -> Slot:
-        """Return the slot of the series with *tags*, a new one if need be."""
-        slot = self._slots.get(tags.key)
-        if slot is not None:
-            return slot
-        if not self._take_ticket():
-            return self._overflow(tags.tags)
-        new = Slot(tags.tags)
-        slot = self._slots.setdefault(tags.key, new)
-        if slot is not new:
-            self._returned.append(None)
-        return slot
-
-    def _take_ticket(self) -> bool:
-        try:
-            self._returned.popleft()
-        except IndexError:
-            return next(self._tickets) < self._limit
-        return True
-
-    def _overflow(self, tags: Mapping[str, str]) -> Slot:
-        slot = self._slots.get(_OVERFLOW_KEY)
-        if slot is None:
-            # Where a function makes the tags, the first event past the limit decides.
-            names = self.definition.tag_names or tags
-            slot = Slot(dict.fromkeys(names, OVERFLOW), overflow=True)
-            slot = self._slots.setdefault(_OVERFLOW_KEY, slot)
-        return slot
-
-
-# No series has this key: a tag's name is never empty.
-_OVERFLOW_KEY = (("", OVERFLOW),)

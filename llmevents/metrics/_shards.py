@@ -3,101 +3,99 @@
 Nobody waits in here while an event is being recorded. A handler may run in a
 finalizer or a signal handler, in the middle of any function below, in the same
 thread; a lock that it waited for would never be released.
+
+The interpreter lets other threads and signal handlers in at calls and at backward
+jumps only (CPython 3.10 to 3.13), and subscripts of lists and dicts are neither. The
+compiled plan relies on it: it looks up a row and adds to it in a single step.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from llmevents._types import EventName, Measurements, Metadata
-from llmevents.metrics._cells import Cell, State
-from llmevents.metrics._series import FamilySlots, Slot, TagSet
+from llmevents.metrics._admission import Slot, TagKey
+from llmevents.metrics._cells import Row, State
+from llmevents.metrics._series import Exemplar
 
 
-LateEvent: TypeAlias = tuple[EventName, Measurements, Metadata]
-"""An event that was emitted while its thread was recording another."""
+if TYPE_CHECKING:
+    from llmevents.metrics._tags import Key
 
 SWEEP_AT_LEAST = 16
 """Shards there may be before those of ended threads are looked for."""
 
+MOST_READS = 100
+"""How often a reader starts again because series are being forgotten."""
 
-class Row:
-    """The cells of one thread for one set of tags, one per metric that has them."""
+States: TypeAlias = dict[Slot, list[State]]
 
-    __slots__ = ("cells", "key", "tags")
 
-    def __init__(self, key: Hashable, tags: TagSet, width: int) -> None:
-        self.key = key
-        self.tags = tags
-        self.cells: list[Cell | None] = [None] * width
+class GroupRows:
+    """The rows of one thread for the metrics of one group, which share their tags.
+
+    Attributes:
+        lookup: Rows by tags as events have them; what the compiled plan looks into.
+        rows: The same rows by tags as they are shown. Each is here once.
+    """
+
+    __slots__ = ("lookup", "places", "rows")
+
+    def __init__(self, places: tuple[int, ...]) -> None:
+        self.places = places
+        self.lookup: dict[Key, Row] = {}
+        self.rows: dict[TagKey, Row] = {}
 
 
 class Shard:
     """What one thread has aggregated.
 
     Attributes:
-        busy: Whether the thread is recording. An event that comes up meanwhile, in
-            a finalizer, a signal handler or a user's function, must not touch cells
-            that are being changed.
-        late: Such events, which the thread records as soon as it is done. Appending
-            and taking away are single steps.
-        cells: By series; entries are only ever added.
+        groups: By name of the group.
+        exemplars: The newest by series and bucket.
     """
 
-    __slots__ = ("_is_owned", "_most_rows", "_rows", "busy", "cells", "late")
+    __slots__ = ("_is_owned", "exemplars", "groups")
 
-    def __init__(self, owner: _Owner, most_rows: int) -> None:
-        self.busy = False
-        self.late: deque[LateEvent] = deque()
-        self.cells: dict[Slot, Cell] = {}
+    def __init__(self, owner: _Owner) -> None:
         self._is_owned = weakref.ref(owner)
-        self._most_rows = most_rows
-        self._rows: dict[Hashable, dict[Hashable, Row]] = {}
+        self.groups: dict[str, GroupRows] = {}
+        self.exemplars: dict[tuple[Slot, int], Exemplar] = {}
 
     def is_dead(self) -> bool:
         """Whether the thread has ended."""
         return self._is_owned() is None
 
-    def find(self, group: Hashable, key: Hashable) -> Row | None:
-        """Return the row of *group* under *key*, if it was kept."""
-        rows = self._rows.get(group)
-        return None if rows is None else rows.get(key)
+    def collect(self, into: States) -> None:
+        """Add what there is in each row to *into*; the thread may go on adding."""
+        # Lists of values and copies of rows come about in one step.
+        for group in list(self.groups.values()):
+            places = group.places
+            for live in list(group.rows.values()):
+                read_row(live.copy(), places, into)
 
-    def open(
-        self, group: Hashable, row: Row, position: int, family: FamilySlots
-    ) -> Cell:
-        """Return the cell of *family* in *row*, for the first value in this thread.
 
-        Series past the limit are not remembered by their tags, which would be
-        without bound; they are looked up each time.
-        """
-        slot = family.admit(row.tags)
-        cell = self.cells.get(slot)
-        if cell is None:
-            cell = self.cells[slot] = family.cell()
-        if not slot.overflow:
-            row.cells[position] = cell
-            rows = self._rows.setdefault(group, {})
-            if len(rows) < self._most_rows:
-                rows[row.key] = row
-        return cell
+def read_row(row: Row, places: Sequence[int], into: States) -> None:
+    """Add the states of all series in *row* to *into*."""
+    for slot, at in zip(row[-1], places, strict=True):
+        state = slot.family.kind.read(row, at)
+        if state is not None:
+            found = into.get(slot)
+            if found is None:
+                into[slot] = [state]
+            else:
+                found.append(state)
 
 
 class _Owner:
-    """Lives in a thread-local, and so as long as its thread.
-
-    It is all that is there, so that joining is a single step: of two shards that a
-    thread made, because it was interrupted at that, one is dead at once.
-    """
+    """Lives in a thread-local, and so as long as its thread."""
 
     __slots__ = ("__weakref__", "shard")
 
-    def __init__(self, most_rows: int) -> None:
-        self.shard = Shard(self, most_rows)
+    def __init__(self) -> None:
+        self.shard = Shard(self)
 
 
 class _Base(NamedTuple):
@@ -105,10 +103,12 @@ class _Base(NamedTuple):
 
     Attributes:
         states: By series.
-        folded: Shards that are part of `states` and may still be in the list.
+        exemplars: As in a shard.
+        folded: Shards that are part of this and may still be in the list.
     """
 
     states: dict[Slot, State]
+    exemplars: dict[tuple[Slot, int], Exemplar]
     folded: frozenset[Shard]
 
 
@@ -118,41 +118,62 @@ class ShardSet:
     Shards of ended threads are folded into one when somebody reads, and when they
     have become as many as those of running threads. Readers take no lock: they see
     either the state before a fold or the one after.
+
+    Attributes:
+        local: The thread's own: its owner, and the look-up of each group by name.
     """
 
-    __slots__ = ("_base", "_folding", "_live", "_local", "_most_rows", "_sweep_at")
+    __slots__ = ("_base", "_folding", "_forgotten", "_live", "_sweep_at", "local")
 
-    def __init__(self, most_rows: int) -> None:
-        self._most_rows = most_rows
+    def __init__(self) -> None:
+        self.local = threading.local()
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything, locks included."""
-        self._local = threading.local()
+        """Forget everything, locks included; for the only thread there is."""
+        vars(self.local).clear()
         self._folding = threading.Lock()
         # A dict for its order, and because adding is a single step.
         self._live: dict[Shard, None] = {}
-        self._base = _Base({}, frozenset())
+        self._base = _Base({}, {}, frozenset())
         self._sweep_at = SWEEP_AT_LEAST
+        # Odd while rows are being moved to the base.
+        self._forgotten = 0
 
     def mine(self) -> Shard:
         """Return the shard of this thread."""
-        try:
-            owner: _Owner = self._local.owner
-        except AttributeError:
-            return self._join()
-        return owner.shard
+        owner: _Owner | None = vars(self.local).get("owner")
+        return self._join() if owner is None else owner.shard
 
-    def states(self) -> list[Mapping[Slot, State]]:
-        """Return everything there is, from ended threads and from running ones."""
+    def shards(self) -> list[Shard]:
+        """Return the shards that have not been folded yet."""
+        return list(self._live)
+
+    def states(self) -> dict[Slot, State]:
+        """Return what each series came to, in all threads."""
         self.fold()
+        states: States = {}
+        for _ in range(MOST_READS):
+            before = self._forgotten
+            base, shards = self._consistent()
+            states = {slot: [state] for slot, state in base.states.items()}
+            for shard in shards:
+                shard.collect(states)
+            if before == self._forgotten and not before % 2:
+                break
+        return {slot: _merge(slot, found) for slot, found in states.items()}
+
+    def exemplars(self) -> dict[Slot, dict[int, Exemplar]]:
+        """Return the newest exemplars by series and bucket."""
         base, shards = self._consistent()
-        taken: list[Mapping[Slot, State]] = [base.states]
-        for shard in shards:
-            # A list of keys comes about in one step, while the thread goes on adding.
-            slots = list(shard.cells)
-            taken.append({slot: shard.cells[slot].state() for slot in slots})
-        return taken
+        newest: dict[Slot, dict[int, Exemplar]] = {}
+        for found in (base.exemplars, *(shard.exemplars.copy() for shard in shards)):
+            for (slot, bucket), exemplar in found.items():
+                buckets = newest.setdefault(slot, {})
+                other = buckets.get(bucket)
+                if other is None or other.time_ns <= exemplar.time_ns:
+                    buckets[bucket] = exemplar
+        return newest
 
     def fold(self) -> None:
         """Merge the shards of ended threads, unless somebody is at it."""
@@ -166,28 +187,52 @@ class ShardSet:
         finally:
             self._folding.release()
 
+    def forget(self, gone: frozenset[Slot]) -> None:
+        """Drop all rows of the series in *gone*; what else is in them is kept.
+
+        A row leaves the look-up in one step, after which nobody adds to it.
+        """
+        with self._folding:
+            self._forgotten += 1
+            kept: States = {}
+            for shard in self.shards():
+                for group in list(shard.groups.values()):
+                    for row in _take_out(group, gone):
+                        read_row(row, group.places, kept)
+                for key in [key for key in list(shard.exemplars) if key[0] in gone]:
+                    shard.exemplars.pop(key, None)
+            base = self._base
+            states = dict(base.states)
+            for slot, found in kept.items():
+                known = [states[slot]] if slot in states else []
+                states[slot] = _merge(slot, [*known, *found])
+            self._base = _Base(
+                {slot: state for slot, state in states.items() if slot not in gone},
+                {k: v for k, v in base.exemplars.items() if k[0] not in gone},
+                base.folded,
+            )
+            self._forgotten += 1
+
     def _join(self) -> Shard:
-        owner = _Owner(self._most_rows)
+        # Of two that a thread makes, because it was interrupted at that, one wins.
+        owner: _Owner = vars(self.local).setdefault("owner", _Owner())
         self._live[owner.shard] = None
-        self._local.owner = owner
         if len(self._live) >= self._sweep_at:
             self.fold()
         return owner.shard
 
     def _fold(self, dead: Sequence[Shard]) -> None:
         before = self._base
-        new = [shard for shard in dead if shard not in before.folded]
-        states = dict(before.states)
-        for shard in new:
-            for slot, cell in shard.cells.items():
-                known = states.get(slot)
-                state = cell.state()
-                states[slot] = (
-                    state if known is None else type(cell).merge((known, state))
-                )
+        found: States = {slot: [state] for slot, state in before.states.items()}
+        exemplars = dict(before.exemplars)
+        for shard in dead:
+            if shard not in before.folded:
+                shard.collect(found)
+                exemplars.update(shard.exemplars)
+        states = {slot: _merge(slot, each) for slot, each in found.items()}
         # One step for those who read: from here on the shards count as folded, also
         # if an exception keeps us from taking them off the list.
-        self._base = _Base(states, frozenset(dead))
+        self._base = _Base(states, exemplars, frozenset(dead))
         for shard in dead:
             del self._live[shard]
 
@@ -198,3 +243,20 @@ class ShardSet:
             shards = list(self._live)
             if self._base is base:
                 return base, [shard for shard in shards if shard not in base.folded]
+
+
+def _merge(slot: Slot, states: Sequence[State]) -> State:
+    return states[0] if len(states) == 1 else slot.family.kind.merge(states)
+
+
+def _take_out(group: GroupRows, gone: frozenset[Slot]) -> list[Row]:
+    """Take all rows with a series in *gone* out of *group*."""
+    taken = {}
+    for shown in list(group.rows):
+        row = group.rows[shown]
+        if not gone.isdisjoint(row[-1]):
+            taken[id(row)] = group.rows.pop(shown)
+    for key in list(group.lookup):
+        if id(group.lookup.get(key)) in taken:
+            group.lookup.pop(key, None)
+    return list(taken.values())

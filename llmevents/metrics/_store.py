@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING
 from llmevents import _forksafe
 from llmevents._clock import SYSTEM_CLOCK, Clock
 from llmevents._errors import MetricDefinitionError, OptionError
-from llmevents._names import matches
+from llmevents._names import matches, parse_name
 from llmevents._tally import Tally
+from llmevents.metrics._admission import FamilySlots
 from llmevents.metrics._definitions import Definition, Metric, Sum
-from llmevents.metrics._plan import Plan
-from llmevents.metrics._series import Family, FamilySlots, Series, Snapshot
-from llmevents.metrics._shards import Shard, ShardSet
+from llmevents.metrics._numbers import Checks
+from llmevents.metrics._plan import Plan, Recorder, compile_plan
+from llmevents.metrics._series import Exemplar, Family, Series, Snapshot
+from llmevents.metrics._shards import ShardSet
+from llmevents.metrics._writer import Member, Runtime
 
 
 if TYPE_CHECKING:
     from llmevents._bus import Bus
     from llmevents._subscription import Subscription
-    from llmevents._types import EventName, Measurements, Metadata
+    from llmevents._types import EventName, Measurements, Metadata, Name
+    from llmevents.metrics._admission import Slot
 
 MAX_SERIES = 2000
 """Series per metric; the default limit of OpenTelemetry's SDK specification."""
@@ -30,6 +34,8 @@ CACHE_LIMIT = 4096
 """Event names whose plan is remembered; for further ones it is looked up each time."""
 
 ExemplarSource = Callable[[Mapping[str, object]], Mapping[str, str] | None]
+
+_NONE: Mapping[int, Exemplar] = MappingProxyType({})
 
 _next_id = itertools.count(1).__next__
 
@@ -62,12 +68,13 @@ class MetricStore:
     __slots__ = (
         "__weakref__",
         "_by_definitions",
-        "_by_event",
+        "_checks",
         "_clock",
         "_exemplars",
         "_families",
         "_id",
-        "_refused",
+        "_max_series",
+        "_plans",
         "_shards",
         "_start_ns",
         "_subscriptions",
@@ -96,13 +103,14 @@ class MetricStore:
             _check_agreement(family.definition, definition)
         self.definitions = tuple(distinct)
         self._families = families
-        self._shards = ShardSet(max_series)
-        self._refused = Tally()
-        self._by_event: dict[EventName, Plan] = {}
+        self._shards = ShardSet()
+        self._checks = Checks()
+        self._max_series = max_series
+        self._exemplars: ExemplarSource | None = None
+        self._plans = _Plans(self._compile)
         self._by_definitions: dict[tuple[int, ...], Plan] = {}
         self._clock = clock
         self._start_ns = clock.time_ns()
-        self._exemplars: ExemplarSource | None = None
         self._id = f"llmevents.metrics.{_next_id()}"
         self._subscriptions: list[Subscription] = []
         _forksafe.registry.register(self)
@@ -115,7 +123,7 @@ class MetricStore:
         beyond 1e290, of which a few could make a sum infinite; negative values of a
         monotonic sum.
         """
-        return self._refused.value()
+        return self._checks.refused.value()
 
     def attach(self, bus: Bus) -> None:
         """Take in the events of *bus* from now on; of several, if called again.
@@ -142,19 +150,24 @@ class MetricStore:
         sum is at least what it was in an earlier snapshot.
         """
         states = self._shards.states()
+        exemplars = self._shards.exemplars() if self._exemplars else {}
         families = {}
         for name, slots in self._families.items():
-            series = []
-            for slot in slots.slots():
-                found = [part[slot] for part in states if part.get(slot)]
-                if found:
-                    cell = slots.cell()
-                    value = cell.value(cell.merge(found))
-                    series.append(Series(slot.tags, value, slots.definition.scale))
+            value, scale = slots.kind.value, slots.definition.scale
+            series = [
+                Series(
+                    slot.tags,
+                    value(states[slot]),
+                    scale,
+                    exemplars.get(slot, _NONE),
+                    slot.epoch,
+                )
+                for slot in slots.slots()
+                if slot in states
+            ]
             families[name] = Family(slots.definition, tuple(series))
-        return Snapshot(
-            MappingProxyType(families), self._start_ns, self._clock.time_ns()
-        )
+        now = self._clock.time_ns()
+        return Snapshot(MappingProxyType(families), self._start_ns, now)
 
     def deltas(self, cursor: Snapshot | None = None) -> tuple[Snapshot, Snapshot]:
         """Return what came in after *cursor*, and the cursor for the next time.
@@ -174,20 +187,41 @@ class MetricStore:
                 whatever thread emits, for events that feed distributions.
         """
         self._exemplars = source
+        self._by_definitions.clear()
+        self._plans.clear()
 
     def prune(self, tags: Mapping[str, str]) -> int:
         """Forget all series that have *tags*, of all metrics; return how many.
 
-        They start at 0 if there are events for them again.
+        They start at 0 if there are events for them again, and there is room for as
+        many others. What an event adds while this runs may be forgotten as well.
         """
-        raise NotImplementedError
+        wanted = set(tags.items())
+        gone = [
+            slot
+            for family in self._families.values()
+            for slot in family.slots()
+            if not slot.is_overflow and wanted <= set(slot.tags.items())
+        ]
+        return self._forget(gone)
+
+    def source(self, event: Name) -> str:
+        """Return what runs at *event*, as Python source; for debugging."""
+        return self._compile(parse_name(event)).source
 
     def after_fork_in_child(self) -> None:
         """Start at 0, without the locks and the threads of the parent."""
         self._shards.clear()
-        self._refused = Tally()
-        for slots in self._families.values():
-            slots.clear()
+        self._checks.refused = Tally()
+        self._start_ns = self._clock.time_ns()
+        for family in self._families.values():
+            family.clear()
+
+    def _forget(self, slots: Iterable[Slot]) -> int:
+        gone = frozenset(slot for slot in slots if slot.family.remove(slot))
+        if gone:
+            self._shards.forget(gone)
+        return len(gone)
 
     def _record(
         self,
@@ -197,50 +231,9 @@ class MetricStore:
         _config: object,
     ) -> None:
         """Handle one event. Raises what the first of the users' functions raised."""
-        shard = self._shards.mine()
-        if shard.busy:
-            # Who emitted may go on changing the mappings.
-            shard.late.append((event, dict(measurements), dict(metadata)))
-            return
-        try:
-            failure = self._run(shard, event, measurements, metadata)
-        finally:
-            late_failure = self._catch_up(shard) if shard.late else None
-        failure = late_failure if failure is None else failure
-        if failure is not None:
-            raise failure
+        self._plans[event](measurements, metadata)
 
-    def _run(
-        self,
-        shard: Shard,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-    ) -> Exception | None:
-        plan = self._by_event.get(event)
-        if plan is None:
-            plan = self._plan(event)
-        # Nothing can come between the end of `try` and the flag's reset: the
-        # interpreter looks for signals at calls and at backward jumps only.
-        try:
-            shard.busy = True
-            return plan.record(shard, measurements, metadata)
-        finally:
-            shard.busy = False
-
-    def _catch_up(self, shard: Shard) -> Exception | None:
-        """Record what came up meanwhile; return the first exception."""
-        failure = None
-        while shard.late:
-            try:
-                late = shard.late.popleft()
-            except IndexError:
-                break  # an interruption in between has caught up for us
-            error = self._run(shard, *late)
-            failure = error if failure is None else failure
-        return failure
-
-    def _plan(self, event: EventName) -> Plan:
+    def _compile(self, event: EventName) -> Plan:
         chosen = tuple(
             position
             for position, definition in enumerate(self.definitions)
@@ -249,14 +242,26 @@ class MetricStore:
         plan = self._by_definitions.get(chosen)
         if plan is None:
             definitions = (self.definitions[position] for position in chosen)
-            members = [(each, self._families[each.name]) for each in definitions]
-            plan = self._by_definitions.setdefault(chosen, Plan(members, self._refuse))
-        if len(self._by_event) < CACHE_LIMIT:
-            self._by_event[event] = plan
+            members = [Member(each, self._families[each.name]) for each in definitions]
+            runtime = Runtime(
+                self._shards, self._checks, self._max_series, self._exemplars
+            )
+            plan = compile_plan(members, runtime)
+            plan = self._by_definitions.setdefault(chosen, plan)
         return plan
 
-    def _refuse(self) -> None:
-        self._refused.add()
+
+class _Plans(dict["EventName", Recorder]):
+    """What to do at each event, worked out at the first of its name."""
+
+    def __init__(self, compile_: Callable[[EventName], Plan]) -> None:
+        self._compile = compile_
+
+    def __missing__(self, event: EventName) -> Recorder:
+        record = self._compile(event).record
+        if len(self) < CACHE_LIMIT:
+            self[event] = record
+        return record
 
 
 def _check(definition: object) -> None:

@@ -21,44 +21,36 @@ _SHORT_INTEGER = 1 << 63
 
 
 class TagReader(Protocol):
-    """Reads the tags of one event, for all metrics that have the same ones."""
+    """Knows the tags of one event, for all metrics that have the same ones."""
 
-    def key(self, measurements: Measurements, metadata: Metadata, /) -> Key:
-        """Return the tags as they were found, as cheaply as can be."""
+    def plain(self, key: Key, /) -> dict[str, str]:
+        """Return the tags that *key* stands for, as they are."""
 
     def tags(self, key: Key, /) -> dict[str, str]:
         """Return the tags that *key* stands for, without secrets."""
 
 
 class KeyedTags:
-    """Tags that are keys of the metadata."""
+    """Tags that are keys of the metadata. The values in their order are the key."""
 
-    __slots__ = ("_constants", "_names")
+    __slots__ = ("_constants", "names")
 
     def __init__(
         self, names: tuple[str, ...], constants: tuple[tuple[str, str], ...]
     ) -> None:
-        self._names = names
+        self.names = names
         self._constants = constants
 
-    def key(self, _measurements: Measurements, metadata: Metadata, /) -> Key:
-        """Return the values in the order of the names."""
-        found: list[str | None] = []
-        for name in self._names:
-            value = metadata.get(name)
-            if value is not None and (type(value) is not str or len(value) > TAG_LIMIT):
-                value = tag_text(name, value)
-            found.append(value)
-        return tuple(found)
+    def plain(self, key: Key, /) -> dict[str, str]:
+        """Return the tags that are there, then the constant ones."""
+        pairs = zip(self.names, key, strict=True)
+        present = {name: text for name, text in pairs if text is not None}
+        return {**present, **dict(self._constants)}
 
     def tags(self, key: Key, /) -> dict[str, str]:
-        """Return the tags that are there, then the constant ones."""
-        cleaned = {
-            name: tag_text(name, value)
-            for name, value in zip(self._names, key, strict=True)
-        }
-        present = {name: text for name, text in cleaned.items() if text is not None}
-        return {**present, **dict(self._constants)}
+        """Return the same, cleaned."""
+        cleaned = map(tag_text, self.names, key)
+        return self.plain(tuple(cleaned))
 
 
 class ComputedTags:
@@ -92,13 +84,17 @@ class ComputedTags:
                 key += (name, text)
         return tuple(key)
 
-    def tags(self, key: Key, /) -> dict[str, str]:
+    def plain(self, key: Key, /) -> dict[str, str]:
         """Return the function's tags; constant ones win over them."""
         pairs = zip(key[::2], key[1::2], strict=True)
         made = {
             name: text for name, text in pairs if name is not None and text is not None
         }
         return {**made, **dict(self._constants)}
+
+    def tags(self, key: Key, /) -> dict[str, str]:
+        """Return the same; `key` has cleaned them."""
+        return self.plain(key)
 
 
 def tag_text(name: str, value: object) -> str | None:

@@ -1,0 +1,103 @@
+"""What a source says about one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias
+
+
+FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+"""How an environment variable may say true or false, in any case."""
+
+Path: TypeAlias = tuple[str, ...]
+
+
+class Given(NamedTuple):
+    """A value, and where it is from.
+
+    Attributes:
+        value: As TOML or Python has it.
+        source: For people.
+        text: As written, if it is from the environment: ``2024`` may be meant as
+            text, and ``1`` as true.
+        fills: Whether it is an option only, which turns nothing on.
+        template: As written, if it names environment variables: their values may
+            be secrets.
+    """
+
+    value: object
+    source: str
+    text: str | None = None
+    fills: bool = False
+    template: str | None = None
+
+    def readings(self) -> Iterator[object]:
+        """Yield what the value may mean, the likeliest first."""
+        yield self.value
+        if self.text is not None:
+            yield self.text
+            flag = FLAGS.get(self.text.strip().lower())
+            if flag is not None:
+                yield flag
+
+    def flag(self) -> bool | None:
+        """Return true or false, if the value is one of them."""
+        for reading in self.readings():
+            if isinstance(reading, bool):
+                return reading
+        return None
+
+
+Layer: TypeAlias = list[tuple[Path, Given]]
+"""What one source says, the general before the particular."""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what TOML *text* says.
+
+    Raises:
+        ValueError: It is malformed, or nested too deeply.
+    """
+    from importlib import import_module
+
+    try:
+        toml = import_module("tomllib")
+    except ModuleNotFoundError:
+        toml = import_module("tomli")  # below Python 3.11
+    try:
+        parsed: dict[str, Any] = toml.loads(text)
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from None
+    return parsed
+
+
+def parse_value(text: str) -> object:
+    """Return the TOML value that *text* is, or *text* if it is none.
+
+    Examples:
+        >>> from llmevents.config._given import parse_value
+        >>> parse_value("9568"), parse_value("[1, 2]"), parse_value("localhost")
+        (9568, [1, 2], 'localhost')
+    """
+    with suppress(ValueError):
+        parsed = parse_toml(f"value = {text}")
+        # A line break in it could end the value and begin another key.
+        if parsed.keys() == {"value"}:
+            return parsed["value"]
+    return text
+
+
+def merged(lower: object, higher: object) -> object:
+    """Return *higher* over *lower*, key by key where both have keys."""
+    if not isinstance(lower, Mapping) or not isinstance(higher, Mapping):
+        return higher
+    both = {**lower, **higher}
+    return {
+        key: merged(lower[key], value) if key in lower and key in higher else value
+        for key, value in both.items()
+    }

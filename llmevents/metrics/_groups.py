@@ -1,0 +1,110 @@
+"""Groups: the metrics of one event that have the same tags, and so share their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from llmevents.metrics._admission import FamilySlots, Slot, TagKey, tag_key
+from llmevents.metrics._cells import Row
+from llmevents.metrics._shards import GroupRows, ShardSet
+
+
+if TYPE_CHECKING:
+    from llmevents.metrics._tags import Key, TagReader
+
+_OVERFLOW: TagKey = (("", ""),)
+"""What a thread's row of all that is past the limit is known by. No series is: a tag's
+name is never empty."""
+
+
+class Group:
+    """Opens the rows of some metrics, in whatever thread needs one.
+
+    Attributes:
+        name: Under which a thread finds its look-up, and its shard the rows.
+        places: Where each metric's places begin in a row.
+    """
+
+    __slots__ = ("_families", "_most", "_reader", "_shards", "name", "places")
+
+    def __init__(
+        self,
+        name: str,
+        families: Sequence[FamilySlots],
+        reader: TagReader,
+        shards: ShardSet,
+        most: int,
+    ) -> None:
+        self.name = name
+        self._families = tuple(families)
+        self._reader = reader
+        self._shards = shards
+        self._most = most
+        widths = [len(family.kind.places()) for family in families]
+        self.places = tuple(accumulate(widths[:-1], initial=0))
+
+    def open(self, key: Key) -> Row:
+        """Return this thread's row for an event with *key* that found none.
+
+        The compiled plan looks up by itself; what comes here is the first event of a
+        series in this thread, and each that is past the limit.
+        """
+        rows = self._rows()
+        row = rows.lookup.get(key)
+        if row is not None:
+            return row
+        if self._is_past_the_limit(key):
+            return self._overflow(rows, key)
+        while True:
+            row = self._row(rows, key)
+            if len(rows.lookup) >= self._most:
+                return row
+            rows.lookup[key] = row
+            if not any(slot.is_gone for slot in row[-1]):
+                return row
+            rows.lookup.pop(key, None)
+
+    def _rows(self) -> GroupRows:
+        groups = self._shards.mine().groups
+        rows = groups.get(self.name)
+        if rows is None:
+            # An interruption may have been faster.
+            rows = groups.setdefault(self.name, GroupRows(self.places))
+            vars(self._shards.local)[self.name] = rows.lookup
+        return rows
+
+    def _is_past_the_limit(self, key: Key) -> bool:
+        if not all(family.is_full for family in self._families):
+            return False
+        # As the tags are: to clean them costs more than the rest of the event.
+        known = tag_key(self._reader.plain(key))
+        return not any(family.has(known) for family in self._families)
+
+    def _row(self, rows: GroupRows, key: Key) -> Row:
+        """Return the row of the series that *key* stands for, a new one if need be."""
+        tags = MappingProxyType(self._reader.tags(key))
+        known = tag_key(tags)
+        row = rows.rows.get(known)
+        while row is None or any(slot.is_gone for slot in row[-1]):
+            if row is not None:
+                rows.rows.pop(known, None)
+            slots = tuple(family.admit(known, tags) for family in self._families)
+            if all(slot.is_overflow for slot in slots):
+                return self._overflow(rows, key)
+            row = rows.rows.setdefault(known, self._blank(slots))
+        return row
+
+    def _overflow(self, rows: GroupRows, key: Key) -> Row:
+        row = rows.rows.get(_OVERFLOW)
+        if row is None:
+            tags = self._reader.plain(key)
+            slots = tuple(family.overflow(tags) for family in self._families)
+            row = rows.rows.setdefault(_OVERFLOW, self._blank(slots))
+        return row
+
+    def _blank(self, slots: tuple[Slot, ...]) -> Row:
+        row = [place for family in self._families for place in family.kind.places()]
+        return [*row, slots]
