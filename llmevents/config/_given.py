@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 
 FLAGS = {
@@ -12,6 +16,9 @@ FLAGS = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 """How an environment variable may say true or false, in any case."""
+
+DEPTHS = {"reporters": 2, "logger": 1}
+"""How deep tables of settings go: ``reporters.NAME.OPTION``."""
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -90,6 +97,34 @@ def parse_value(text: str) -> object:
         if parsed.keys() == {"value"}:
             return parsed["value"]
     return text
+
+
+def spread(path: Path, given: Given) -> Iterator[tuple[Path, Given]]:
+    """Yield what is given for *path*, one by one where it is a table of settings."""
+    if len(path) > DEPTHS.get(path[0], 0) + 1:
+        # A variable may lead deeper than settings go, into the value of an option.
+        depth = DEPTHS.get(path[0], 0) + 1
+        for key in reversed(path[depth:]):
+            given = given._replace(value={key: given.value})
+        yield path[:depth], given
+    elif len(path) <= DEPTHS.get(path[0], 0) and _has_keys(given.value):
+        for key, value in given.value.items():
+            inner = given._replace(value=value, text=None)
+            yield from spread((*path, str(key)), inner)
+    else:
+        yield path, given
+
+
+def spread_all(
+    table: Mapping[str, object], source: str
+) -> Iterator[tuple[Path, Given]]:
+    """Yield what a whole table of settings says, one by one."""
+    for key, value in table.items():
+        yield from spread((str(key),), Given(value, source))
+
+
+def _has_keys(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping) and len(value) > 0
 
 
 def merged(lower: object, higher: object) -> object:

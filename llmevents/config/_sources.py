@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from llmevents._redact import clean_text
-from llmevents.config._errors import ConfigError, one_of
-from llmevents.config._given import Given, Layer, parse_toml, parse_value
+from llmevents.config._errors import ConfigError
+from llmevents.config._given import (
+    Given,
+    Layer,
+    Path,
+    parse_toml,
+    parse_value,
+    spread,
+    spread_all,
+)
 
 
 FILE = "llmevents.toml"
@@ -53,7 +61,76 @@ def _read(path: FilePath, environ: Mapping[str, str], named_by: str) -> Layer:
     source = str(path)
     if path.name == PROJECT:
         source = f"{path} [tool.llmevents]"
-        table = _table(_table(table, "tool", source), "llmevents", source)
+        table = _inner(_inner(table, "tool", source), "llmevents", source)
     return [
-        found for key, value in table.items() for found in _leaves(key, value, source)
-    ] if not environ else list(_expanded(table, source, environ))
+        (place, _expanded(place, given, environ))
+        for place, given in spread_all(table, source)
+    ]
+
+
+def _inner(table: object, key: str, source: str) -> dict[str, object]:
+    inner = table.get(key, {}) if isinstance(table, dict) else table
+    if not isinstance(inner, dict):
+        raise ConfigError(inner, key, "a table", source)
+    return inner
+
+
+def _expanded(path: Path, given: Given, environ: Mapping[str, str]) -> Given:
+    """Put the values of variables where the file has ``${NAME}``."""
+    if isinstance(given.value, str):
+        text = _expand(path, given.value, given.source, environ)
+        if text == given.value:
+            return given
+        is_all = _VARIABLE.fullmatch(given.value) is not None
+        return given._replace(
+            value=parse_value(text) if is_all else text,
+            text=text,
+            template=given.value,
+        )
+
+    def inside(value: object) -> object:
+        if isinstance(value, str):
+            return _expand(path, value, given.source, environ)
+        if isinstance(value, dict):
+            return {key: inside(item) for key, item in value.items()}
+        return list(map(inside, value)) if isinstance(value, list) else value
+
+    value = inside(given.value)
+    if value == given.value:
+        return given
+    return given._replace(value=value, template="${...}")
+
+
+def _expand(path: Path, text: str, source: str, environ: Mapping[str, str]) -> str:
+    def replace(found: re.Match[str]) -> str:
+        escaped, name = found.groups()
+        if escaped:
+            return found.group()[1:]
+        if name not in environ:
+            expected = f"a value with variables that are set ({name} is not)"
+            raise ConfigError(text, ".".join(path), expected, source)
+        return environ[name]
+
+    return _VARIABLE.sub(replace, text)
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """Return what the variables say that begin with `PREFIX`.
+
+    A double underscore leads into a table. A variable that is empty counts as not
+    set.
+    """
+    layer: Layer = []
+    for variable in sorted(environ, key=lambda name: (name.count("__"), name)):
+        text = environ[variable]
+        if variable.startswith(PREFIX) and variable not in SWITCHES and text:
+            path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+            given = Given(parse_value(text), f"variable {variable}", text)
+            layer.extend(spread(path, given))
+    return layer
+
+
+def keyword_layer(keywords: Mapping[str, object]) -> Layer:
+    """Return what keywords say; None says nothing."""
+    given = {key: value for key, value in keywords.items() if value is not None}
+    return list(spread_all(given, "keyword"))

@@ -60,7 +60,9 @@ class Group:
             return self._overflow(rows, key)
         while True:
             row = self._row(rows, key)
-            if len(rows.lookup) >= self._most:
+            if len(rows.lookup) >= self._most or all(
+                slot.is_overflow for slot in row[-1]
+            ):
                 return row
             rows.lookup[key] = row
             if not any(slot.is_gone for slot in row[-1]):

@@ -234,7 +234,7 @@ def test_a_bad_name_is_refused(
         pytest.param({"keep": lambda: True}, "keep has the signature", id="keep/0"),
         pytest.param({"drop": lambda m: True}, "drop has the signature", id="drop/1"),
         pytest.param({"drop": later}, "drop is a coroutine function", id="coroutine"),
-        pytest.param({"unit": None}, "unit is None; pass text", id="unit"),
+        pytest.param({"unit": None}, "unit is None; pass its name", id="unit"),
         pytest.param({"description": b"x"}, "description is b'x'", id="description"),
     ],
 )
@@ -276,11 +276,12 @@ def test_monotonic_is_a_yes_or_no() -> None:
         pytest.param(LastValue, "monotonic", id="of sums only"),
     ],
 )
-def test_an_unknown_option_is_a_type_error(
+def test_an_unknown_option_is_refused_with_the_nearest(
     make: Callable[..., Metric], option: str
 ) -> None:
     """Elixir ignores them without a word."""
-    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+    complaint = f"'{option}' is no option of it; nearest is '"
+    with pytest.raises(MetricDefinitionError, match=complaint):
         make("a.b", **{option: "x"})
 
 

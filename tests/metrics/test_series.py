@@ -14,7 +14,7 @@ from llmevents.metrics import (
     MetricStore,
     Sum,
 )
-from llmevents.metrics._series import FamilySlots, Slot, TagSet
+from llmevents.metrics._admission import FamilySlots, Slot, tag_key
 from tests.metrics.readings import (
     MODEL,
     attached,
@@ -256,9 +256,9 @@ def test_what_is_past_the_limit_is_not_remembered() -> None:
     for user in range(1000):
         bus.execute("a.b", {}, {"user": f"u{user}"})
 
-    (group,) = store._shards.mine()._rows
-    assert len(store._shards.mine()._rows[group]) == 2
-    assert len(store._shards.mine().cells) == 3
+    (group,) = store._shards.mine().groups.values()
+    assert len(group.lookup) == 2
+    assert len(group.rows) == 3
 
 
 def test_spellings_of_one_tag_do_not_pile_up() -> None:
@@ -269,8 +269,29 @@ def test_spellings_of_one_tag_do_not_pile_up() -> None:
         bus.execute("a.b", {}, {"user": "u" + "\0" * number})
 
     assert values(store, "a.b.n") == {(("user", "u"),): 10}
-    (rows,) = store._shards.mine()._rows.values()
-    assert len(rows) == 2
+    (group,) = store._shards.mine().groups.values()
+    assert len(group.lookup) == 4
+    assert len(group.rows) == 1
+
+
+def test_a_series_that_another_event_has_goes_on_when_there_is_no_more_room() -> None:
+    bus, store = attached(
+        Counter("n", event=["a.b", "a.c"], tags=("user",)),
+        Sum("m", event="a.c", measurement="m", tags=("user",)),
+        max_series=1,
+    )
+
+    for event, user in (("a.b", "one"), ("a.b", "two"), ("a.c", "two"), ("a.c", "one")):
+        bus.execute(event, {"m": 1}, {"user": user})
+
+    assert values(store, "n") == {
+        (("user", "one"),): 2,
+        (("user", "__overflow__"),): 2,
+    }
+    assert values(store, "m") == {
+        (("user", "two"),): 1,
+        (("user", "__overflow__"),): 1,
+    }
 
 
 def test_computed_tags_overflow_as_well() -> None:
@@ -308,18 +329,22 @@ def test_a_lost_race_for_a_series_gives_its_ticket_back() -> None:
 
         def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401  # as the base
             if key == (("user", "raced"),) and key not in self:
-                self[key] = Slot(dict(key))
+                self[key] = Slot(family, dict(key))
                 return None
             return super().get(key, default)
 
     family = FamilySlots(Counter("a.b.n", tags=("user",)), 2)
     family._slots = Raced()
 
-    raced = family.admit(TagSet({"user": "raced"}))
-    after = [family.admit(TagSet({"user": f"u{number}"})) for number in range(3)]
+    def admit(user: str) -> Slot:
+        return family.admit(tag_key({"user": user}), {"user": user})
+
+    raced = admit("raced")
+    after = [admit(f"u{number}") for number in range(3)]
 
     assert raced is family._slots[("user", "raced"),]
-    assert [slot.overflow for slot in after] == [False, False, True]
+    assert [slot.is_overflow for slot in after] == [False, False, True]
+    assert family.is_full
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, None])
