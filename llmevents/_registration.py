@@ -11,6 +11,9 @@ from llmevents._throttle import FailureLog
 from llmevents._types import EventName, FailurePolicy, Handler
 
 
+MAKES_HANDLERS = "__llmevents_handler_for__"
+"""The method of a handler that returns what to call at an event of the given name."""
+
 POLICIES: tuple[FailurePolicy, ...] = ("keep", "detach", "raise")
 
 
@@ -68,6 +71,17 @@ class Registration:
         return name in self.names or any(
             matches(pattern, name) for pattern in self.patterns
         )
+
+    def handler_for(self, name: EventName) -> Handler:
+        """Return what to call at *name*.
+
+        That is the handler, unless it is one of ours that makes a function for each
+        event, so that what depends on the name only is worked out once.
+        """
+        make: Callable[[EventName], Handler] | None = getattr(
+            self.handler, MAKES_HANDLERS, None
+        )
+        return self.handler if make is None else make(name)
 
     def infos(self) -> list[HandlerInfo]:
         """Return one row for each name or pattern, as given."""

@@ -73,7 +73,7 @@ class HandlerTable:
     def route(self, event: Name, name: EventName) -> Route | None:
         """Return where *event* goes, and remember it unless the table is strict."""
         listeners = tuple(
-            (found.handler, found.config, found)
+            (found.handler_for(name), found.config, found)
             for found in self.registrations.values()
             if found.listens_to(name)
         )

@@ -160,4 +160,4 @@ def _stated_in(received: Received) -> dict[str, int]:
 def _total(store: MetricStore, metric: str) -> int:
     """Return the sum of a metric's series; these are all integers."""
     family = store.snapshot().families[metric]
-    return sum(int(series.value) for series in family.series)
+    return sum(each.value for each in family.series if isinstance(each.value, int))

@@ -31,7 +31,8 @@ from llmevents.metrics._definitions import (
 )
 from llmevents.metrics._histogram import ExponentialHistogram, Histogram
 from llmevents.metrics._series import Exemplar, Family, Series, Snapshot, Value
-from llmevents.metrics._store import ExemplarSource, MetricStore
+from llmevents.metrics._store import MetricStore
+from llmevents.metrics._writer import ExemplarSource
 
 
 __all__ = [

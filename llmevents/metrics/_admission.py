@@ -129,6 +129,13 @@ class FamilySlots:
         self.is_full = False
         return True
 
+    def revive(self, slot: Slot) -> Slot:
+        """Return a slot that goes on where *slot*, which was removed, has ended."""
+        again = self.admit(tag_key(slot.tags), slot.tags)
+        if not again.is_overflow:
+            again.epoch = slot.epoch
+        return again
+
     def _take_ticket(self) -> bool:
         try:
             self._returned.popleft()

@@ -46,28 +46,27 @@ class Group:
         widths = [len(family.kind.places()) for family in families]
         self.places = tuple(accumulate(widths[:-1], initial=0))
 
-    def open(self, key: Key) -> Row:
-        """Return this thread's row for an event with *key* that found none.
+    def open(self, key: Key) -> Row | None:
+        """Make a row that an event with *key* can look up, or return one.
 
         The compiled plan looks up by itself; what comes here is the first event of a
-        series in this thread, and each that is past the limit.
+        series in this thread, and each whose row is not to be remembered by its key.
+
+        Returns:
+            None if the row is to be looked up now: it may be taken out any time.
         """
         rows = self._rows()
-        row = rows.lookup.get(key)
-        if row is not None:
-            return row
+        if key in rows.lookup:
+            return None
         if self._is_past_the_limit(key):
             return self._overflow(rows, key)
-        while True:
-            row = self._row(rows, key)
-            if len(rows.lookup) >= self._most or all(
-                slot.is_overflow for slot in row[-1]
-            ):
-                return row
-            rows.lookup[key] = row
-            if not any(slot.is_gone for slot in row[-1]):
-                return row
+        row = self._row(rows, key)
+        if len(rows.lookup) >= self._most or all(map(_is_overflow, row[-1])):
+            return row
+        rows.lookup[key] = row
+        if any(slot.is_gone for slot in row[-1]):
             rows.lookup.pop(key, None)
+        return None
 
     def _rows(self) -> GroupRows:
         groups = self._shards.mine().groups
@@ -110,3 +109,7 @@ class Group:
     def _blank(self, slots: tuple[Slot, ...]) -> Row:
         row = [place for family in self._families for place in family.kind.places()]
         return [*row, slots]
+
+
+def _is_overflow(slot: Slot) -> bool:
+    return slot.is_overflow

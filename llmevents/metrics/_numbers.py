@@ -6,7 +6,9 @@ from llmevents._tally import Tally
 from llmevents._values import clean_number
 
 
-LARGEST_INTEGER = (1 << 63) - 1
+INTEGER_BITS = 63
+
+LARGEST_INTEGER = (1 << INTEGER_BITS) - 1
 """What fits 64 bits, which is what every back end takes."""
 
 LARGEST_FLOAT = 1e290

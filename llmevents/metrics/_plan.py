@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import itertools
 import linecache
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from llmevents._types import Measurements, Metadata
+from llmevents._types import Handler
 from llmevents.metrics._writer import Member, PlanWriter, Runtime
 
-
-Recorder: TypeAlias = Callable[[Measurements, Metadata], None]
-"""Takes in one event; raises what the first of the users' functions raised."""
 
 _next_number = itertools.count(1).__next__
 
@@ -27,11 +23,11 @@ class Plan:
     """What to do at an event.
 
     Attributes:
-        record: Does it.
+        record: Does it. Raises what the first of the users' functions raised.
         source: As Python text.
     """
 
-    record: Recorder
+    record: Handler
     source: str
 
 

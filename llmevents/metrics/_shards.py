@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from llmevents.metrics._admission import Slot, TagKey
@@ -187,10 +187,17 @@ class ShardSet:
         finally:
             self._folding.release()
 
-    def forget(self, gone: frozenset[Slot]) -> None:
+    def forget(
+        self, gone: frozenset[Slot], expected: Mapping[Slot, State] | None = None
+    ) -> None:
         """Drop all rows of the series in *gone*; what else is in them is kept.
 
         A row leaves the look-up in one step, after which nobody adds to it.
+
+        Args:
+            gone: Series that their families have removed.
+            expected: What they came to when they were found to be gone. If it is
+                more by now, the series is back, with all it had.
         """
         with self._folding:
             self._forgotten += 1
@@ -206,6 +213,10 @@ class ShardSet:
             for slot, found in kept.items():
                 known = [states[slot]] if slot in states else []
                 states[slot] = _merge(slot, [*known, *found])
+            if expected is not None:
+                for slot in gone & states.keys():
+                    if states[slot] != expected.get(slot):
+                        states[slot.family.revive(slot)] = states[slot]
             self._base = _Base(
                 {slot: state for slot, state in states.items() if slot not in gone},
                 {k: v for k, v in base.exemplars.items() if k[0] not in gone},

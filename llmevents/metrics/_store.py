@@ -11,29 +11,30 @@ from llmevents import _forksafe
 from llmevents._clock import SYSTEM_CLOCK, Clock
 from llmevents._errors import MetricDefinitionError, OptionError
 from llmevents._names import matches, parse_name
+from llmevents._options import check_seconds
 from llmevents._tally import Tally
 from llmevents.metrics._admission import FamilySlots
-from llmevents.metrics._definitions import Definition, Metric, Sum
+from llmevents.metrics._definitions import Definition, Metric
+from llmevents.metrics._expiry import Expiry
 from llmevents.metrics._numbers import Checks
-from llmevents.metrics._plan import Plan, Recorder, compile_plan
+from llmevents.metrics._plan import Plan, compile_plan
 from llmevents.metrics._series import Exemplar, Family, Series, Snapshot
 from llmevents.metrics._shards import ShardSet
-from llmevents.metrics._writer import Member, Runtime
+from llmevents.metrics._writer import ExemplarSource, Member, Runtime
 
 
 if TYPE_CHECKING:
     from llmevents._bus import Bus
     from llmevents._subscription import Subscription
-    from llmevents._types import EventName, Measurements, Metadata, Name
+    from llmevents._types import EventName, Handler, Measurements, Metadata, Name
     from llmevents.metrics._admission import Slot
+    from llmevents.metrics._cells import State
 
 MAX_SERIES = 2000
 """Series per metric; the default limit of OpenTelemetry's SDK specification."""
 
 CACHE_LIMIT = 4096
 """Event names whose plan is remembered; for further ones it is looked up each time."""
-
-ExemplarSource = Callable[[Mapping[str, object]], Mapping[str, str] | None]
 
 _NONE: Mapping[int, Exemplar] = MappingProxyType({})
 
@@ -60,9 +61,15 @@ class MetricStore:
             one more series, whose tags are all ``"__overflow__"``, so that totals
             stay exact.
 
+        max_idle: Seconds after which a series that has not changed is forgotten,
+            when somebody reads; by default none is. It starts at 0 if there are
+            events for it again. What comes in meanwhile is not lost.
+        clock: Tells the time of snapshots; for tests.
+
     Raises:
         MetricDefinitionError: Definitions of one name do not agree.
-        OptionError: *max_series* is not a positive integer.
+        OptionError: *max_series* is not a positive integer, or *max_idle* not a
+            positive number of seconds.
     """
 
     __slots__ = (
@@ -70,11 +77,11 @@ class MetricStore:
         "_by_definitions",
         "_checks",
         "_clock",
-        "_exemplars",
+        "_expiry",
         "_families",
         "_id",
-        "_max_series",
-        "_plans",
+        "_recorder",
+        "_runtime",
         "_shards",
         "_start_ns",
         "_subscriptions",
@@ -86,10 +93,13 @@ class MetricStore:
         definitions: Iterable[Metric],
         *,
         max_series: int = MAX_SERIES,
+        max_idle: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if type(max_series) is not int or max_series < 1:
             raise OptionError(max_series, "max_series", "a positive integer")
+        if max_idle is not None:
+            check_seconds(max_idle, "max_idle")
         distinct: list[Metric] = []
         families: dict[str, FamilySlots] = {}
         for definition in definitions:
@@ -105,11 +115,11 @@ class MetricStore:
         self._families = families
         self._shards = ShardSet()
         self._checks = Checks()
-        self._max_series = max_series
-        self._exemplars: ExemplarSource | None = None
-        self._plans = _Plans(self._compile)
+        self._runtime = Runtime(self._shards, self._checks, max_series)
+        self._recorder = _Recorder(self._compile)
         self._by_definitions: dict[tuple[int, ...], Plan] = {}
         self._clock = clock
+        self._expiry = None if max_idle is None else Expiry(max_idle, clock)
         self._start_ns = clock.time_ns()
         self._id = f"llmevents.metrics.{_next_id()}"
         self._subscriptions: list[Subscription] = []
@@ -135,7 +145,7 @@ class MetricStore:
             *dict.fromkeys(event for each in self.definitions for event in each.events)
         ]
         if events:
-            self._subscriptions.append(bus.attach(self._id, events, self._record))
+            self._subscriptions.append(bus.attach(self._id, events, self._recorder))
 
     def detach(self) -> None:
         """Take in no more events. What came together stays."""
@@ -149,8 +159,8 @@ class MetricStore:
         Safe in any thread while events come in. Every counter and every monotonic
         sum is at least what it was in an earlier snapshot.
         """
-        states = self._shards.states()
-        exemplars = self._shards.exemplars() if self._exemplars else {}
+        states = self._states()
+        exemplars = self._shards.exemplars() if self._runtime.exemplars else {}
         families = {}
         for name, slots in self._families.items():
             value, scale = slots.kind.value, slots.definition.scale
@@ -186,9 +196,7 @@ class MetricStore:
                 lower-case hexadecimal, or None if there is no trace to show. Runs in
                 whatever thread emits, for events that feed distributions.
         """
-        self._exemplars = source
-        self._by_definitions.clear()
-        self._plans.clear()
+        self._runtime.exemplars = source
 
     def prune(self, tags: Mapping[str, str]) -> int:
         """Forget all series that have *tags*, of all metrics; return how many.
@@ -216,22 +224,25 @@ class MetricStore:
         self._start_ns = self._clock.time_ns()
         for family in self._families.values():
             family.clear()
+        if self._expiry is not None:
+            self._expiry.clear()
 
-    def _forget(self, slots: Iterable[Slot]) -> int:
+    def _states(self) -> dict[Slot, State]:
+        states = self._shards.states()
+        if self._expiry is not None:
+            expired = self._expiry.find(states)
+            if expired:
+                self._forget(expired, states)
+                states = self._shards.states()
+        return states
+
+    def _forget(
+        self, slots: Iterable[Slot], expected: Mapping[Slot, State] | None = None
+    ) -> int:
         gone = frozenset(slot for slot in slots if slot.family.remove(slot))
         if gone:
-            self._shards.forget(gone)
+            self._shards.forget(gone, expected)
         return len(gone)
-
-    def _record(
-        self,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-        _config: object,
-    ) -> None:
-        """Handle one event. Raises what the first of the users' functions raised."""
-        self._plans[event](measurements, metadata)
 
     def _compile(self, event: EventName) -> Plan:
         chosen = tuple(
@@ -243,24 +254,36 @@ class MetricStore:
         if plan is None:
             definitions = (self.definitions[position] for position in chosen)
             members = [Member(each, self._families[each.name]) for each in definitions]
-            runtime = Runtime(
-                self._shards, self._checks, self._max_series, self._exemplars
-            )
-            plan = compile_plan(members, runtime)
+            plan = compile_plan(members, self._runtime)
             plan = self._by_definitions.setdefault(chosen, plan)
         return plan
 
 
-class _Plans(dict["EventName", Recorder]):
-    """What to do at each event, worked out at the first of its name."""
+class _Recorder:
+    """The store's handler: the bus asks it for what to call at each event's name."""
+
+    __slots__ = ("_compile", "_known")
 
     def __init__(self, compile_: Callable[[EventName], Plan]) -> None:
         self._compile = compile_
+        self._known: dict[EventName, Handler] = {}
 
-    def __missing__(self, event: EventName) -> Recorder:
-        record = self._compile(event).record
-        if len(self) < CACHE_LIMIT:
-            self[event] = record
+    def __call__(
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        config: object,
+    ) -> None:
+        self.__llmevents_handler_for__(event)(event, measurements, metadata, config)
+
+    def __llmevents_handler_for__(self, event: EventName) -> Handler:
+        """Return what takes in *event*, worked out at the first of its name."""
+        record = self._known.get(event)
+        if record is None:
+            record = self._compile(event).record
+            if len(self._known) < CACHE_LIMIT:
+                self._known[event] = record
         return record
 
 
@@ -276,7 +299,8 @@ def _check_agreement(first: Metric, other: Metric) -> None:
         ("type", type(first).__name__, type(other).__name__),
         ("unit", first.unit, other.unit),
         ("tag names", _sorted(first.tag_names), _sorted(other.tag_names)),
-        ("monotonic", _monotonic(first), _monotonic(other)),
+        ("monotonic", *(getattr(each, "monotonic", None) for each in (first, other))),
+        ("buckets", *(getattr(each, "buckets", None) for each in (first, other))),
     ):
         if one != two:
             reason = (
@@ -288,7 +312,3 @@ def _check_agreement(first: Metric, other: Metric) -> None:
 
 def _sorted(names: tuple[str, ...] | None) -> list[str] | None:
     return None if names is None else sorted(names)
-
-
-def _monotonic(definition: Metric) -> bool | None:
-    return definition.monotonic if isinstance(definition, Sum) else None

@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from time import time_ns
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llmevents._types import Metadata
 from llmevents.metrics._cells import source_bounds
 from llmevents.metrics._definitions import (
     Counter,
@@ -27,7 +29,7 @@ from llmevents.metrics._definitions import (
 )
 from llmevents.metrics._groups import Group
 from llmevents.metrics._histogram import key_of
-from llmevents.metrics._numbers import ABSENT, LARGEST_INTEGER, Checks
+from llmevents.metrics._numbers import ABSENT, INTEGER_BITS, Checks
 from llmevents.metrics._series import Exemplar
 from llmevents.metrics._tags import ComputedTags, KeyedTags, TagReader, tag_text
 from llmevents.metrics._units import convert
@@ -36,6 +38,9 @@ from llmevents.metrics._units import convert
 if TYPE_CHECKING:
     from llmevents.metrics._admission import FamilySlots, Slot
     from llmevents.metrics._shards import ShardSet
+
+ExemplarSource: TypeAlias = Callable[[Metadata], Mapping[str, str] | None]
+"""An event's metadata to ``trace_id`` and ``span_id``; None where there is no trace."""
 
 _next_number = itertools.count(1).__next__
 _next_stamp = itertools.count(1).__next__
@@ -61,7 +66,7 @@ class Member:
         return self.definition.scale / self.family.definition.scale
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Runtime:
     """What compiled plans work with.
 
@@ -75,7 +80,7 @@ class Runtime:
     shards: ShardSet
     checks: Checks
     max_series: int
-    exemplars: Callable[[Any], Any] | None
+    exemplars: ExemplarSource | None = None
 
 
 class PlanWriter:
@@ -98,6 +103,7 @@ class PlanWriter:
             "key_of": key_of,
             "local": runtime.shards.local,
             "next_stamp": _next_stamp,
+            "runtime": runtime,
             "signed": runtime.checks.signed,
             "tag_text": tag_text,
         }
@@ -113,7 +119,7 @@ class PlanWriter:
                 "    raise failure",
             ]
         lines = "\n".join(f"    {line}" for line in body)
-        return f"def record(measurements, metadata):\n{lines}\n"
+        return f"def record(event, measurements, metadata, config):\n{lines}\n"
 
     def add_group(self, members: Sequence[Member]) -> None:
         """Write what the metrics of one group take from an event."""
@@ -130,15 +136,20 @@ class PlanWriter:
         updates = []
         afterwards = []
         for position, member in enumerate(members):
-            value = values[position]
-            updates += self._update(member.definition, value, group.places[position])
-            afterwards += self._exemplify(member.definition, value, position)
+            # Values are in the unit of the family by now.
+            shared, value = member.family.definition, values[position]
+            updates += self._update(shared, value, group.places[position])
+            afterwards += self._exemplify(shared, value, position)
         opener = self._bind("open", group.open)
         lines = [
-            "try:",
-            f"    row = local.{name}[{key}]",
-            "except (KeyError, AttributeError):",
-            f"    row = {opener}({key})",
+            "while True:",
+            "    try:",
+            f"        row = local.{name}[{key}]",
+            "        break",
+            "    except (KeyError, AttributeError):",
+            f"        row = {opener}({key})",
+            "        if row is not None:",
+            "            break",
             *updates,
             *afterwards,
         ]
@@ -186,7 +197,7 @@ class PlanWriter:
             name = self._known[known] = self._new("v")
             self._prepare += [
                 f"{name} = measurements.get({key!a}, ABSENT)",
-                f"if type({name}) is not int or not 0 <= {name} <= {LARGEST_INTEGER}:",
+                f"if type({name}) is not int or {name} >> {INTEGER_BITS}:",
                 f"    {name} = {check}({name})",
             ]
         return self._known[known]
@@ -291,17 +302,13 @@ class PlanWriter:
 
     def _exemplify(self, definition: Metric, value: str, position: int) -> list[str]:
         """Return the lines that keep an exemplar, after all values are in."""
-        source = self._runtime.exemplars
-        if source is None or not isinstance(definition, Distribution):
+        if not isinstance(definition, Distribution):
             return []
-        trace = self._call(
-            "x", lambda _, metadata: source(metadata), identity=id(source)
-        )
-        keep = self._bind("keep", _exemplar_keeper(self._runtime.shards, definition))
+        keep = self._bind("keep", _exemplar_keeper(self._runtime, definition))
         bucket = self._bucket(definition, value)
         return [
-            f"if {value} is not None and {trace} is not None:",
-            f"    {keep}(row[-1][{position}], {bucket}, {value}, {trace})",
+            f"if runtime.exemplars is not None and {value} is not None:",
+            f"    {keep}(metadata, row[-1][{position}], {bucket}, {value})",
         ]
 
     def _add_to_summary(self, definition: Summary, value: str, at: int) -> list[str]:
@@ -337,12 +344,19 @@ def _under(condition: str, lines: Sequence[str]) -> list[str]:
 
 
 def _exemplar_keeper(
-    shards: ShardSet, definition: Distribution
-) -> Callable[[Slot, int, float, Mapping[str, str]], None]:
-    scale = definition.scale
+    runtime: Runtime, definition: Distribution
+) -> Callable[[Metadata, Slot, int, float], None]:
+    shards, scale = runtime.shards, definition.scale
 
-    def keep(slot: Slot, bucket: int, value: float, trace: Mapping[str, str]) -> None:
-        exemplar = Exemplar(convert(value, scale), time_ns(), MappingProxyType(trace))
-        shards.mine().exemplars[slot, bucket] = exemplar
+    def keep(metadata: Metadata, slot: Slot, bucket: int, value: float) -> None:
+        source = runtime.exemplars
+        # An exemplar is not worth an event's other metrics.
+        with suppress(Exception):
+            trace = None if source is None else source(metadata)
+            if trace is not None:
+                found = Exemplar(
+                    convert(value, scale), time_ns(), MappingProxyType(dict(trace))
+                )
+                shards.mine().exemplars[slot, bucket] = found
 
     return keep

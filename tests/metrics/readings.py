@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from llmevents import Bus
-from llmevents.metrics import Metric, MetricStore
+from llmevents.metrics import Metric, MetricStore, Series
 
 
 JOIN_SECONDS = 300.0
@@ -19,9 +19,9 @@ MODEL = {"model": "gpt-4o"}
 Totals: TypeAlias = dict[tuple[tuple[str, str], ...], float]
 
 
-def attached(*definitions: Metric, **options: int) -> tuple[Bus, MetricStore]:
+def attached(*definitions: Metric, max_series: int = 2000) -> tuple[Bus, MetricStore]:
     bus = Bus()
-    store = MetricStore(definitions, **options)
+    store = MetricStore(definitions, max_series=max_series)
     store.attach(bus)
     return bus, store
 
@@ -29,7 +29,13 @@ def attached(*definitions: Metric, **options: int) -> tuple[Bus, MetricStore]:
 def values(store: MetricStore, name: str) -> Totals:
     """Return the series of one metric: tags -> value."""
     series = store.snapshot().families[name].series
-    return {tuple(each.tags.items()): each.value for each in series}
+    return {tuple(each.tags.items()): plain(each) for each in series}
+
+
+def plain(series: Series) -> float:
+    """Return the value of a series that is no histogram."""
+    assert isinstance(series.value, (int, float))
+    return series.value
 
 
 def value(store: MetricStore, name: str) -> float:

@@ -183,7 +183,7 @@ def test_event_names_beyond_the_cache_are_counted_too(
         bus.execute(f"event.e{number}", {})
 
     assert value(store, "all") == 20
-    assert len(store._plans) == 2
+    assert len(store._recorder._known) == 2
 
 
 # --- Values --------------------------------------------------------------------------
