@@ -9,12 +9,21 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from benchmarks import _imports
-from benchmarks._suites import SUITES
+from benchmarks import _imports, _metrics
+from benchmarks._suites import SUITES as CORE_SUITES
 from benchmarks._timing import Claim, measure
 
 
 IMPORTS = "imports"
+MEMORY = "memory"
+
+SUITES = {
+    **CORE_SUITES,
+    "metrics": _metrics.metrics,
+    "reporters": _metrics.reporters,
+    "otel": _metrics.otel_spans,
+    "scrape": _metrics.scrape,
+}
 
 Report = dict[str, object]
 """``best``: nanoseconds by candidate; ``claims``: what was held against what."""
@@ -26,6 +35,8 @@ def run(name: str, rounds: int) -> Report:
         # An interpreter takes as long to start as hundreds of blocks.
         best = _imports.measure(max(5, rounds // 100))
         return _report(best, _imports.CLAIMS)
+    if name == MEMORY:
+        return _report(_metrics.memory(), _metrics.MEMORY_CLAIMS)
     suite = SUITES[name]()
     return _report(measure(suite.candidates, rounds), suite.claims)
 
@@ -74,7 +85,7 @@ def _print(reports: dict[str, Report]) -> None:
 def main() -> int:
     """Measure, print, and return 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*SUITES, IMPORTS]
+    names = [*SUITES, MEMORY, IMPORTS]
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
     parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")
     parser.add_argument("--json", action="store_true", help="machine-readable output")

@@ -6,10 +6,15 @@ import gc
 import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 
 BLOCK_SECONDS = 0.000_5
 """Aim for one block: short enough to fall between two disturbances."""
+
+
+MOST_SECONDS = 30.0
+"""What all blocks may take: one execution of some candidates is longer than a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,10 @@ def measure(candidates: Sequence[Candidate], rounds: int) -> dict[str, float]:
     }
     loops = {name: _loops(timer) for name, timer in timers.items()}
     best = dict.fromkeys(timers, float("inf"))
+    end = perf_counter() + MOST_SECONDS
     for _ in range(rounds):
+        if perf_counter() > end:
+            break
         gc.collect(0)
         for name, timer in timers.items():
             seconds = timer.timeit(loops[name]) / loops[name]

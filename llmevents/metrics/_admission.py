@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from types import MappingProxyType
+from itertools import chain
 from typing import TypeAlias
 
 from llmevents.metrics._cells import Kind, kind_of
@@ -15,39 +15,43 @@ from llmevents.metrics._definitions import Metric
 OVERFLOW = "__overflow__"
 """Every tag's value in the series that takes what is past the limit."""
 
-TagKey: TypeAlias = tuple[tuple[str, str], ...]
-"""Tags and their values, sorted: what a series is known by."""
+TagKey: TypeAlias = tuple[str, ...]
+"""Tags and their values in turn, sorted: what a series is known by. One flat tuple,
+because there is one for each series."""
 
 
 def tag_key(tags: Mapping[str, str]) -> TagKey:
     """Return what the series with *tags* is known by."""
-    return tuple(sorted(tags.items()))
-
-
-_next_epoch = itertools.count(1).__next__
+    return tuple(chain.from_iterable(sorted(tags.items())))
 
 
 class Slot:
     """The identity of one series, by which every thread finds its own cells of it.
 
+    There is one for each series, so it is small.
+
     Attributes:
         family: The metric's.
-        tags: As they are shown; read-only.
         is_overflow: Whether it takes what is past the limit.
         is_gone: Whether it was forgotten.
-        epoch: Told apart from another of the same tags by this.
+        epoch: Told apart from an earlier one of the same tags by this.
     """
 
-    __slots__ = ("epoch", "family", "is_gone", "is_overflow", "tags")
+    __slots__ = ("_pairs", "epoch", "family", "is_gone", "is_overflow")
 
     def __init__(
         self, family: FamilySlots, tags: Mapping[str, str], *, is_overflow: bool = False
     ) -> None:
         self.family = family
-        self.tags = tags
+        self._pairs = tuple(chain.from_iterable(tags.items()))
         self.is_overflow = is_overflow
         self.is_gone = False
-        self.epoch = _next_epoch()
+        self.epoch = family.removals
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags as they are shown."""
+        return dict(zip(self._pairs[::2], self._pairs[1::2], strict=True))
 
 
 class FamilySlots:
@@ -61,6 +65,7 @@ class FamilySlots:
         definition: The first one of the metric's name.
         kind: How its values are aggregated.
         is_full: Whether a series had to be turned away.
+        removals: How many series were removed.
     """
 
     __slots__ = (
@@ -71,6 +76,7 @@ class FamilySlots:
         "definition",
         "is_full",
         "kind",
+        "removals",
     )
 
     def __init__(self, definition: Metric, limit: int) -> None:
@@ -85,6 +91,7 @@ class FamilySlots:
         self._returned: deque[None] = deque()
         self._slots: dict[TagKey, Slot] = {}
         self.is_full = False
+        self.removals = 0
 
     def slots(self) -> list[Slot]:
         """Return all slots in the order of their admission."""
@@ -115,7 +122,7 @@ class FamilySlots:
             # Where a function makes the tags, the first event past the limit decides.
             names = self.definition.tag_names
             names = tuple(tags) if names is None else names
-            shown = MappingProxyType(dict.fromkeys(names, OVERFLOW))
+            shown = dict.fromkeys(names, OVERFLOW)
             slot = Slot(self, shown, is_overflow=True)
             slot = self._slots.setdefault(_OVERFLOW_KEY, slot)
         return slot
@@ -125,6 +132,7 @@ class FamilySlots:
         slot.is_gone = True
         if self._slots.pop(tag_key(slot.tags), None) is None:
             return False
+        self.removals += 1
         self._returned.append(None)
         self.is_full = False
         return True
@@ -145,4 +153,4 @@ class FamilySlots:
 
 
 # No series has this key: a tag's name is never empty.
-_OVERFLOW_KEY: TagKey = (("", OVERFLOW),)
+_OVERFLOW_KEY: TagKey = ("", OVERFLOW)

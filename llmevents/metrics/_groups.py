@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llmevents.metrics._admission import FamilySlots, Slot, TagKey, tag_key
@@ -15,7 +14,7 @@ from llmevents.metrics._shards import GroupRows, ShardSet
 if TYPE_CHECKING:
     from llmevents.metrics._tags import Key, TagReader
 
-_OVERFLOW: TagKey = (("", ""),)
+_OVERFLOW: TagKey = ("", "")
 """What a thread's row of all that is past the limit is known by. No series is: a tag's
 name is never empty."""
 
@@ -86,7 +85,7 @@ class Group:
 
     def _row(self, rows: GroupRows, key: Key) -> Row:
         """Return the row of the series that *key* stands for, a new one if need be."""
-        tags = MappingProxyType(self._reader.tags(key))
+        tags = self._reader.tags(key)
         known = tag_key(tags)
         row = rows.rows.get(known)
         while row is None or any(slot.is_gone for slot in row[-1]):
@@ -108,7 +107,8 @@ class Group:
 
     def _blank(self, slots: tuple[Slot, ...]) -> Row:
         row = [place for family in self._families for place in family.kind.places()]
-        return [*row, slots]
+        # A copy has no room to spare, of which a list is given some as it grows.
+        return [*row, slots].copy()
 
 
 def _is_overflow(slot: Slot) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llmevents._types import Handler
-from llmevents.metrics._writer import Member, PlanWriter, Runtime
+from llmevents.metrics._writer import Member, PlanWriter, Runtime, identity_of
 
 
 _next_number = itertools.count(1).__next__
@@ -54,12 +54,10 @@ def _grouped(members: Iterable[Member]) -> list[list[Member]]:
     groups: dict[object, list[Member]] = {}
     for member in members:
         definition = member.definition
-        # A function may have no hash, and is the same only if it is the same.
-        tags = definition.tags
         key = (
-            tags if isinstance(tags, tuple) else id(tags),
+            identity_of(definition.tags),
             definition.constant_tags,
-            id(definition.keep),
+            identity_of(definition.keep),
         )
         groups.setdefault(key, []).append(member)
     return list(groups.values())

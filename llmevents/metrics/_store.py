@@ -166,7 +166,7 @@ class MetricStore:
             value, scale = slots.kind.value, slots.definition.scale
             series = [
                 Series(
-                    slot.tags,
+                    MappingProxyType(slot.tags),
                     value(states[slot]),
                     scale,
                     exemplars.get(slot, _NONE),

@@ -65,7 +65,7 @@ class ComputedTags:
         self._constants = constants
 
     def key(self, measurements: Measurements, metadata: Metadata, /) -> Key:
-        """Return names and values in turn, sorted by name.
+        """Return names and values in turn.
 
         Raises:
             TypeError: The function returned no mapping.
@@ -78,10 +78,9 @@ class ComputedTags:
             )
             raise TypeError(msg)
         key: list[str | None] = []
-        for name, value in sorted(clean_metadata(made).items()):
-            text = _text(value)
-            if name and text is not None:
-                key += (name, text)
+        for name, value in made.items():
+            if type(name) is str and name and value is not None:
+                key += (name, value if type(value) is str else tag_text(name, value))
         return tuple(key)
 
     def plain(self, key: Key, /) -> dict[str, str]:
@@ -93,8 +92,16 @@ class ComputedTags:
         return {**made, **dict(self._constants)}
 
     def tags(self, key: Key, /) -> dict[str, str]:
-        """Return the same; `key` has cleaned them."""
-        return self.plain(key)
+        """Return the same, cleaned and sorted by name."""
+        pairs = zip(key[::2], key[1::2], strict=True)
+        made = {
+            text: value
+            for name, given in pairs
+            if name
+            and (text := clean_text(name, TAG_LIMIT))
+            and (value := tag_text(name, given)) is not None
+        }
+        return {**dict(sorted(made.items())), **dict(self._constants)}
 
 
 def tag_text(name: str, value: object) -> str | None:

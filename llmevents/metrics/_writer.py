@@ -222,7 +222,10 @@ class PlanWriter:
         computed = ComputedTags(definition.tags, definition.constant_tags)
         # The function's identity, not that of the bound method, which is new each time.
         key = self._call(
-            "k", computed.key, condition=condition, identity=id(definition.tags)
+            "k",
+            computed.key,
+            condition=condition,
+            identity=identity_of(definition.tags),
         )
         return computed, key
 
@@ -248,7 +251,7 @@ class PlanWriter:
         identity: object = None,
     ) -> str:
         """Write a call of a user's function, whose failure costs no other metric."""
-        known = (prefix, identity or id(function), condition, tuple(after))
+        known = (prefix, identity or identity_of(function), condition, tuple(after))
         if known in self._known:
             return self._known[known]
         self._can_fail = True
@@ -335,6 +338,15 @@ class PlanWriter:
         name = f"{hint}{len(self.namespace)}"
         self.namespace[name] = value
         return name
+
+
+def identity_of(function: object) -> object:
+    """Return what stands for *function* among others: itself, if it has a hash."""
+    try:
+        hash(function)
+    except TypeError:
+        return id(function)
+    return function
 
 
 def _under(condition: str, lines: Sequence[str]) -> list[str]:

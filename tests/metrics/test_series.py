@@ -328,8 +328,8 @@ def test_a_lost_race_for_a_series_gives_its_ticket_back() -> None:
         """Another thread enters the slot between the look and the entry."""
 
         def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401  # as the base
-            if key == (("user", "raced"),) and key not in self:
-                self[key] = Slot(family, dict(key))
+            if key == ("user", "raced") and key not in self:
+                self[key] = Slot(family, {"user": "raced"})
                 return None
             return super().get(key, default)
 
@@ -342,7 +342,7 @@ def test_a_lost_race_for_a_series_gives_its_ticket_back() -> None:
     raced = admit("raced")
     after = [admit(f"u{number}") for number in range(3)]
 
-    assert raced is family._slots[("user", "raced"),]
+    assert raced is family._slots["user", "raced"]
     assert [slot.is_overflow for slot in after] == [False, False, True]
     assert family.is_full
 
