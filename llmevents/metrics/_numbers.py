@@ -19,20 +19,27 @@ ABSENT = object()
 
 
 class Checks:
-    """Checks values, and counts the ones that it refuses.
+    """Checks values, and counts the ones that it does not let through.
 
     Attributes:
-        refused: How many these are.
+        refused: How many could not be used.
+        skipped: How many were not there.
     """
 
-    __slots__ = ("refused",)
+    __slots__ = ("refused", "skipped")
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin to count at 0."""
         self.refused = Tally()
+        self.skipped = Tally()
 
     def signed(self, value: object) -> int | float | None:
         """Return *value* as a number, or None if it is absent or cannot be used."""
         if value is ABSENT:
+            self.skipped.add()
             return None
         number = clean_number(value)
         if number is not None:

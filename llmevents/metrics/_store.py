@@ -12,7 +12,6 @@ from llmevents._clock import SYSTEM_CLOCK, Clock
 from llmevents._errors import MetricDefinitionError, OptionError
 from llmevents._names import matches, parse_name
 from llmevents._options import check_seconds
-from llmevents._tally import Tally
 from llmevents.metrics._admission import FamilySlots
 from llmevents.metrics._definitions import Definition, Metric
 from llmevents.metrics._expiry import Expiry
@@ -135,6 +134,11 @@ class MetricStore:
         """
         return self._checks.refused.value()
 
+    @property
+    def skipped(self) -> int:
+        """How often an event lacked the measurement that a metric is made of."""
+        return self._checks.skipped.value()
+
     def attach(self, bus: Bus) -> None:
         """Take in the events of *bus* from now on; of several, if called again.
 
@@ -220,7 +224,7 @@ class MetricStore:
     def after_fork_in_child(self) -> None:
         """Start at 0, without the locks and the threads of the parent."""
         self._shards.clear()
-        self._checks.refused = Tally()
+        self._checks.clear()
         self._start_ns = self._clock.time_ns()
         for family in self._families.values():
             family.clear()
