@@ -174,7 +174,7 @@ def reporters() -> Suite:
         store.attach(bus)
         every = (
             lambda: PrometheusReporter(port=0),
-            lambda: StatsDReporter(),
+            StatsDReporter,
             lambda: OTelReporter(spans=False, endpoint="http://127.0.0.1:9"),
             lambda: ConsoleReporter(stream=io.StringIO(), live=False, interval=10.0),
         )

@@ -38,6 +38,7 @@ from llmevents._types import (
 
 if TYPE_CHECKING:
     from llmevents import (
+        config,
         events,
         instrumentation,
         llm,
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
         testing,
     )
     from llmevents._background import Background, background
+    from llmevents.config import ConfigError, Telemetry, configure, get_config
     from llmevents.instrumentation import instrument, uninstrument
     from llmevents.logger import attach_default_logger, detach_default_logger
 
 __all__ = [
     "Background",
     "Bus",
+    "ConfigError",
     "DecoratorError",
     "EventName",
     "EventNameError",
@@ -72,16 +75,20 @@ __all__ = [
     "OptionError",
     "Span",
     "Subscription",
+    "Telemetry",
     "UndeclaredEventError",
     "attach",
     "attach_default_logger",
     "background",
+    "config",
+    "configure",
     "context",
     "default_bus",
     "detach",
     "detach_default_logger",
     "events",
     "execute",
+    "get_config",
     "has_handlers",
     "instrument",
     "instrumentation",
@@ -111,9 +118,13 @@ stats = default_bus.stats
 
 _LAZY = {
     "Background": "llmevents._background",
+    "ConfigError": "llmevents.config",
+    "Telemetry": "llmevents.config",
     "attach_default_logger": "llmevents.logger",
     "background": "llmevents._background",
+    "configure": "llmevents.config",
     "detach_default_logger": "llmevents.logger",
+    "get_config": "llmevents.config",
     "instrument": "llmevents.instrumentation",
     "uninstrument": "llmevents.instrumentation",
 }

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from llmevents.cli._config import config_app
+
 
 app = typer.Typer(
     name="llmevents",
@@ -15,6 +17,8 @@ app = typer.Typer(
     # Tracebacks with the values of local variables would show secrets.
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(config_app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so

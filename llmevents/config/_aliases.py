@@ -30,6 +30,8 @@ class Alias(NamedTuple):
         read: From the values to the setting's.
         with_it: What else is set if the value is true.
         fills: Whether it turns nothing on.
+        theirs: Whether OpenTelemetry reads the variable itself, if nothing else sets
+            the option. It knows more: variables for each signal go before these.
     """
 
     variables: tuple[str, ...]
@@ -38,6 +40,7 @@ class Alias(NamedTuple):
     read: Reader
     with_it: tuple[tuple[Path, object], ...] = ()
     fills: bool = True
+    theirs: bool = False
 
 
 def _same(values: Sequence[object]) -> object:
@@ -66,6 +69,11 @@ def _headers(values: Sequence[object]) -> object:
     }
 
 
+def _version(values: Sequence[object]) -> object:
+    """Return the attribute of the resource that OpenTelemetry has for it."""
+    return {"service.version": str(values[0])}
+
+
 def _backend(values: Sequence[object]) -> object:
     """Return the reporter that seed 4 calls a backend."""
     value = values[0]
@@ -85,16 +93,28 @@ def _tracking_file(values: Sequence[object]) -> object:
 
 
 ALIASES: tuple[Alias, ...] = (
-    Alias(("OTEL_EXPORTER_OTLP_ENDPOINT",), "otel_endpoint", (*OTEL, "endpoint"), _same),
-    Alias(("OTEL_EXPORTER_OTLP_HEADERS",), None, (*OTEL, "headers"), _headers),
-    Alias(("OTEL_SERVICE_NAME",), None, (*OTEL, "service_name"), _same),
+    Alias(
+        ("OTEL_EXPORTER_OTLP_ENDPOINT",),
+        None,
+        (*OTEL, "endpoint"),
+        _same,
+        theirs=True,
+    ),
+    Alias(
+        ("OTEL_EXPORTER_OTLP_HEADERS",),
+        None,
+        (*OTEL, "headers"),
+        _headers,
+        theirs=True,
+    ),
+    Alias(("OTEL_SERVICE_NAME",), None, (*OTEL, "service_name"), _same, theirs=True),
     Alias(("OTLP_ENDPOINT",), "otlp_endpoint", (*OTEL, "endpoint"), _base_url),
     Alias(("OTLP_SERVICE_NAME",), "otlp_service_name", (*OTEL, "service_name"), _same),
     Alias(
         ("OTLP_SERVICE_VERSION",),
         "otlp_service_version",
-        (*OTEL, "service_version"),
-        _same,
+        (*OTEL, "resource"),
+        _version,
     ),
     Alias(
         ("OTLP_ENABLED",),
@@ -125,6 +145,7 @@ ALIASES: tuple[Alias, ...] = (
     ),
     Alias((), "telemetry_backend", ("reporters",), _backend, fills=False),
     Alias((), "enable_telemetry", ("enabled",), _same, fills=False),
+    Alias((), "otel_endpoint", (*OTEL, "endpoint"), _same),
     Alias((), "log_level", ("logger", "level"), _same),
 )
 """Where two rows mean one setting, the lower row wins."""
@@ -156,7 +177,9 @@ def alias_layer(environ: Mapping[str, str]) -> Layer:
 def setting_layer(name: str, given: Given) -> Layer:
     """Return what the setting *name* of somebody else means, given as *given*."""
     row = SETTINGS[name]
-    source = f"{given.source}, {name}"
+    source = given.source
+    if not source.endswith(f" {name}"):
+        source = f"{source}, {name}"
     return list(_settings(row, [given.value], source, given.text, given.template))
 
 
@@ -177,7 +200,7 @@ def _settings(
     value = row.read(values)
     if row.read is _same and text is not None and isinstance(value, str):
         value = parse_value(text)
-    given = Given(value, source, text, row.fills, template)
+    given = Given(value, source, text, row.fills, row.theirs, template)
     yield row.path, given
     if given.flag():
         for path, also in row.with_it:

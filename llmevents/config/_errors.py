@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from llmevents._errors import OptionError
 from llmevents._redact import clean_text
-from llmevents._show import show
+from llmevents._show import printable, show
 from llmevents.config._shown import shown
 
 
@@ -25,8 +25,9 @@ class ConfigError(OptionError):
 
     def __init__(self, value: object, option: str, expected: str, source: str) -> None:
         self.source = source
+        self._expected = expected
         super().__init__(shown(option.split("."), value), option, expected)
-        self.args = (f"{self.args[0]} (from {source})",)
+        self.args = (printable(f"{self.args[0]} (from {source})"),)
 
     @classmethod
     def at(cls, error: OptionError, option: str, source: str) -> ConfigError:
@@ -34,6 +35,10 @@ class ConfigError(OptionError):
         expected = str(error).removeprefix(f"expected {error.option} to be ")
         expected = expected.removesuffix(f", got {show(error.value)}")
         return cls(error.value, option, clean_text(expected), source)
+
+    def instead(self, value: object) -> ConfigError:
+        """Return this error with another value to show."""
+        return ConfigError(value, self.option, self._expected, self.source)
 
 
 def one_of(names: Iterable[str], given: object) -> str:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 
+DEFAULT = "default"
+"""The source of what nobody has set."""
+
 FLAGS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -32,6 +35,8 @@ class Given(NamedTuple):
         text: As written, if it is from the environment: ``2024`` may be meant as
             text, and ``1`` as true.
         fills: Whether it is an option only, which turns nothing on.
+        theirs: Whether another library reads the variable itself, and this is only to
+            show it.
         template: As written, if it names environment variables: their values may
             be secrets.
     """
@@ -40,7 +45,13 @@ class Given(NamedTuple):
     source: str
     text: str | None = None
     fills: bool = False
+    theirs: bool = False
     template: str | None = None
+
+    @property
+    def showable(self) -> object:
+        """The value, or as it was written if it is from variables."""
+        return self.value if self.template is None else self.template
 
     def readings(self) -> Iterator[object]:
         """Yield what the value may mean, the likeliest first."""
@@ -104,9 +115,10 @@ def spread(path: Path, given: Given) -> Iterator[tuple[Path, Given]]:
     if len(path) > DEPTHS.get(path[0], 0) + 1:
         # A variable may lead deeper than settings go, into the value of an option.
         depth = DEPTHS.get(path[0], 0) + 1
-        for key in reversed(path[depth:]):
-            given = given._replace(value={key: given.value})
-        yield path[:depth], given
+        nested = given.value
+        for part in reversed(path[depth:]):
+            nested = {part: nested}
+        yield path[:depth], given._replace(value=nested, text=None)
     elif len(path) <= DEPTHS.get(path[0], 0) and _has_keys(given.value):
         for key, value in given.value.items():
             inner = given._replace(value=value, text=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path as FilePath
 
 from llmevents._redact import clean_text
@@ -29,7 +30,7 @@ SWITCHES = {CONFIG_VARIABLE, "LLMEVENTS_DISABLED"}
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def file_layer(path: str | None, environ: Mapping[str, str]) -> Layer:
+def file_layer(path: str | PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
     """Return what the file says, if there is one.
 
     That is *path*, else the one that `CONFIG_VARIABLE` names, else ``llmevents.toml``
@@ -132,5 +133,9 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 
 def keyword_layer(keywords: Mapping[str, object]) -> Layer:
     """Return what keywords say; None says nothing."""
-    given = {key: value for key, value in keywords.items() if value is not None}
-    return list(spread_all(given, "keyword"))
+    return [
+        leaf
+        for key, value in keywords.items()
+        if value is not None
+        for leaf in spread((key,), Given(value, f"keyword {key}"))
+    ]
