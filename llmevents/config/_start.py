@@ -83,6 +83,8 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
             running.logger = attach_default_logger(level, events, bus=bus)
         for name, reporter in prepared.reporters.items():
             running.begin(name, reporter)
+        if running.reporters:
+            running.watch_losses()
         _instrument(running, prepared.instrument)
     except BaseException:
         running.end(prepared.shutdown_timeout)

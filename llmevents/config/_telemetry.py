@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from llmevents._bus import Bus, default_bus
+from llmevents.config._losses import PERIOD, Losses
 
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llmevents.config._calls import Call
     from llmevents.config._views import TelemetryStatus, Usage
     from llmevents.metrics import MetricStore
+    from llmevents.poller import Poller
     from llmevents.reporting import Reporter
 
 
@@ -44,6 +46,8 @@ class Running:
         self.stops: dict[str, Call] = {}
         self.logger: Subscription | None = None
         self.instrumented: tuple[str, ...] = ()
+        self._losses = Losses(bus, store, self.reporters)
+        self._poller: Poller | None = None
         self.pid = os.getpid()
 
     def begin(self, name: str, reporter: Reporter) -> None:
@@ -56,14 +60,24 @@ class Running:
         self.stops[name] = stop
         stop.prepare()
 
+    def watch_losses(self) -> None:
+        """Have what is lost emitted as events, every now and then."""
+        from llmevents.poller import Poller
+
+        self._poller = Poller([self._losses.emit], period=PERIOD, bus=self.bus)
+        self._poller.start()
+
     def end(self, timeout: float) -> None:
         """End everything within *timeout* seconds, the store last."""
         deadline = monotonic() + timeout
+        if self._poller is not None:
+            self._poller.stop(timeout)
         if self.instrumented:
             from llmevents.instrumentation import uninstrument
 
             uninstrument(*self.instrumented)
         self.all_at_once("stop", self._stop_calls(), deadline)
+        self._losses.emit()
         if self.logger is not None:
             self.logger.detach()
         self.store.detach()
@@ -195,7 +209,13 @@ class Telemetry:
         reporters = {name: one.status() for name, one in self.reporters.items()}
         return TelemetryStatus(
             reporters=MappingProxyType(reporters),
-            store=MappingProxyType({"refused": self.metrics.refused}),
+            store=MappingProxyType(
+                {
+                    "refused": self.metrics.refused,
+                    "skipped": self.metrics.skipped,
+                    "overflowing": len(self.metrics.overflowing),
+                }
+            ),
             bus=self._bus.stats(),
         )
 

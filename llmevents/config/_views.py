@@ -20,7 +20,9 @@ class TelemetryStatus:
 
     Attributes:
         reporters: Counts by reporter.
-        store: ``refused``, values that the metric store could not take in.
+        store: Of the metric store: ``refused``, values that it could not take in;
+            ``skipped``, measurements that events lacked; ``overflowing``, metrics that
+            have more series than they may.
         bus: Counts of the bus, as `Bus.stats` gives them.
     """
 

@@ -139,6 +139,11 @@ class MetricStore:
         """How often an event lacked the measurement that a metric is made of."""
         return self._checks.skipped.value()
 
+    @property
+    def overflowing(self) -> tuple[str, ...]:
+        """The metrics that have more series than they may."""
+        return tuple(name for name, family in self._families.items() if family.is_full)
+
     def attach(self, bus: Bus) -> None:
         """Take in the events of *bus* from now on; of several, if called again.
 

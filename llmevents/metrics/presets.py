@@ -29,7 +29,7 @@ from llmevents.metrics._definitions import (
 )
 
 
-__all__ = ["PRESETS", "basic", "cache", "cost", "default", "genai", "service"]
+__all__ = ["PRESETS", "basic", "cache", "cost", "default", "genai", "health", "service"]
 
 Attributes: TypeAlias = tuple[tuple[str, str], ...]
 """Pairs of an OpenTelemetry attribute and the key of the metadata that it is from."""
@@ -233,6 +233,35 @@ def genai() -> list[Metric]:
     ]
 
 
+def health() -> list[Metric]:
+    """Return what telemetry itself has lost: in handlers, reporters and the store.
+
+    Not part of `default`. What reporters have dropped comes as events only where
+    `llmevents.configure` has started them.
+    """
+    return [
+        Counter(
+            "llmevents.handler.failures.total",
+            event="llmevents.handler.failure",
+            tags=("handler_id", "error_type"),
+            description="How often handlers have raised.",
+        ),
+        Counter(
+            "llmevents.reporter.failures.total",
+            event="llmevents.reporter.failure",
+            tags=("reporter", "reason"),
+            description="How often reporters could not do what they were asked to.",
+        ),
+        Sum(
+            "llmevents.reporter.dropped.total",
+            event="llmevents.reporter.dropped",
+            measurement="count",
+            tags=("reporter", "reason"),
+            description="What reporters have given up, in their own units.",
+        ),
+    ]
+
+
 def default() -> list[Metric]:
     """Return `basic`, `cost`, `cache` and `service` together."""
     return [*basic(), *cost(), *cache(), *service()]
@@ -245,6 +274,7 @@ PRESETS: Mapping[str, Callable[[], list[Metric]]] = MappingProxyType(
         "cache": cache,
         "service": service,
         "genai": genai,
+        "health": health,
         "default": default,
         "all": default,
     }

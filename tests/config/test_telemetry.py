@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,8 @@ from llmevents import Bus, LLMEventsError, OptionError
 from llmevents.config import Telemetry, Usage, configure, get_config
 from llmevents.config._calls import Call
 from llmevents.config._start import current
-from llmevents.metrics import Counter, Metric, MetricDefinitionError
+from llmevents.metrics import Counter, Metric, MetricDefinitionError, Sum
+from llmevents.reporting import ReporterStatus
 from llmevents.testing import capture
 
 
@@ -520,3 +523,28 @@ def test_get_config_is_of_what_is_running(acme: ModuleType) -> None:
         with pytest.raises(TypeError, match="does not support item assignment"):
             settings["x"] = settings["metrics"]  # type: ignore[index]  # being tested
     assert "reporters.acme.port" not in get_config()
+
+
+def test_what_reporters_and_the_store_lose_becomes_events(acme: ModuleType) -> None:
+    """Once at the end at the latest, and nothing twice."""
+    dropped: list[tuple[object, ...]] = []
+
+    def keep(_event: object, measurements: Any, metadata: Any, _: object) -> None:  # noqa: ANN401  # as a handler has them
+        lost = (metadata["reporter"], metadata["reason"], measurements["count"])
+        dropped.append(lost)
+
+    def status() -> ReporterStatus:
+        return ReporterStatus(accepted=5, delivered=2, dropped={"full": 3})
+
+    bus = Bus(strict=True)
+    bus.attach("keep", "llmevents.reporter.dropped", keep)
+    definitions = [Sum("tokens", event="llm.chat.stop", measurement="input_tokens")]
+    with configure(
+        bus=bus, reporters={"acme": {}}, metrics=definitions, logger=False
+    ) as telemetry:
+        telemetry.reporters["acme"].status = status  # type: ignore[method-assign]  # it loses something
+        bus.execute("llm.chat.stop", {"input_tokens": math.nan})
+        telemetry._running._losses.emit()  # type: ignore[union-attr]  # as every ten seconds
+
+    assert sorted(dropped) == [("acme", "full", 3), ("store", "refused", 1)]
+    assert telemetry.status().store == {"refused": 1, "skipped": 0, "overflowing": 0}

@@ -151,8 +151,8 @@ def test_a_preset_has_these_metrics_units_and_tags(
     assert rows(presets.PRESETS[name]()) == expected
 
 
-def test_configuration_knows_seven_presets_and_none_can_be_added() -> None:
-    names = ["basic", "cost", "cache", "service", "genai", "default", "all"]
+def test_configuration_knows_eight_presets_and_none_can_be_added() -> None:
+    names = ["basic", "cost", "cache", "service", "genai", "health", "default", "all"]
     assert list(presets.PRESETS) == names
     with pytest.raises(TypeError, match="does not support item assignment"):
         presets.PRESETS["mine"] = presets.basic  # type: ignore[index]  # what is tested
@@ -513,3 +513,25 @@ def test_a_call_that_was_tried_three_times_counts_once(
     assert total(store, "llm.chat.requests.total") == 1
     assert not readings(store, "llm.chat.errors.total")
     assert total(store, "llm.requests.total") == 1
+
+
+# --- fed by what goes wrong -----------------------------------------------------------
+
+
+def test_health_counts_what_handlers_and_reporters_lose(
+    bus: Bus, attach: Attach
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    store = attach(presets.health())
+    bus.attach("bad", "llm.chat.stop", fail)
+    call(bus)
+    lost = {"reporter": "otel", "reason": "queue_full"}
+    bus.execute("llmevents.reporter.dropped", {"count": 7}, lost)
+    bus.execute("llmevents.reporter.failure", {"count": 1}, lost)
+
+    failure = tagged(handler_id="bad", error_type="ValueError")
+    assert readings(store, "llmevents.handler.failures.total") == {failure: 1}
+    assert readings(store, "llmevents.reporter.dropped.total") == {tagged(**lost): 7}
+    assert readings(store, "llmevents.reporter.failures.total") == {tagged(**lost): 1}
