@@ -5,23 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TextIO
 
 from llmevents import LLMEventsError, OptionError
+from llmevents.metrics import MetricDefinitionError
 from llmevents.reporting import ReporterStatus
 from llmevents_console._screen import Screen, open_screen
 from llmevents_console._stream import GuardedStream
+from llmevents_console._view import Look
 
 
 if TYPE_CHECKING:
     from llmevents import Bus
-    from llmevents.metrics import MetricStore, Snapshot
+    from llmevents.metrics import MetricStore
 
 SHORTEST_INTERVAL = 0.05
 LONGEST_INTERVAL = 86_400.0
+
+SHARE = 10
+"""A look that takes long is followed by a pause so many times as long."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds of such a pause, at most."""
 
 
 class _Request:
@@ -35,12 +44,12 @@ class _Request:
 
 
 class ConsoleReporter:
-    """Shows the metric store: a live table in a terminal, lines elsewhere.
+    """Shows the metric store: a live view in a terminal, lines elsewhere.
 
-    The table has a row per provider and model for the metrics that have these tags,
-    and a row per series for all. Elsewhere a series has a line whenever it has
-    changed, and the tables come at the end. Values are running totals in the units
-    of the definitions.
+    The live view begins with a row per model: calls, errors, tokens, cost, latency.
+    Rates over the last minute, distributions and all other metrics follow, in units
+    that are easy to read. Elsewhere a series has a line whenever it has changed, with
+    its exact value in the unit of its definition. At the end there is a summary.
 
     All writing is done in one daemon thread, so that a stream that blocks does not
     block the program; a stream that fails is counted. A program that prints while
@@ -50,6 +59,8 @@ class ConsoleReporter:
         interval: Seconds between two looks at the store, 0.05 to 86,400.
         live: Whether to draw a table over and over. By default, if *stream* is a
             terminal that can do so.
+        summary: Whether to leave a summary behind when stopping. Without it the live
+            view is wiped off, and lines simply end.
         stream: Where to; by default standard output as it is when starting.
 
     Raises:
@@ -61,12 +72,15 @@ class ConsoleReporter:
         *,
         interval: float = 1.0,
         live: bool | None = None,
+        summary: bool = True,
         stream: TextIO | None = None,
     ) -> None:
         _check_interval(interval)
         _check_live(live)
+        _check_summary(summary)
         self._interval = interval
         self._live = live
+        self._summary = summary
         self._stream = stream
         self._session: _Session | None = None
         self._counts = _Counts()
@@ -76,12 +90,15 @@ class ConsoleReporter:
 
         Raises:
             LLMEventsError: It was started already, and not stopped.
+            MetricDefinitionError: A definition has options for this reporter, which
+                has none.
         """
+        _check_definitions(metrics)
         if self._running() is not None:
             msg = "this reporter is started already; stop() it first"
             raise LLMEventsError(msg)
         stream = GuardedStream(sys.stdout if self._stream is None else self._stream)
-        screen = open_screen(stream, live=self._live)
+        screen = open_screen(stream, live=self._live, with_summary=self._summary)
         self._session = _Session(metrics, stream, screen, self._counts, self._interval)
         self._session.start()
 
@@ -97,7 +114,7 @@ class ConsoleReporter:
             session.stop(timeout)
 
     def status(self) -> ReporterStatus:
-        """Return how many refreshes of the table, or lines, were shown.
+        """Return how many refreshes of the live view, or lines, were shown.
 
         Dropped are those with a ``"write_error"`` (the stream is broken or closed),
         and whole looks at the store with a ``"render_error"``.
@@ -150,6 +167,7 @@ class _Session:
         self._counts = counts
         self._interval = interval
         self._pid = os.getpid()
+        self._spent = 0.0
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, name="llmevents-console", daemon=True
@@ -185,23 +203,44 @@ class _Session:
             while True:
                 self._requests.get_nowait().done.set()
 
+    def pause(self) -> float:
+        """Return the seconds until the next look.
+
+        Very many series are looked at less often, so as to leave the program its time.
+        """
+        return max(self._interval, min(SHARE * self._spent, LONGEST_PAUSE))
+
     def _next_request(self) -> _Request | None:
         try:
-            return self._requests.get(timeout=self._interval)
+            return self._requests.get(timeout=self.pause())
         except Empty:
             return None
 
-    def _show(self, draw: Callable[[Snapshot], int]) -> None:
+    def _show(self, draw: Callable[[Look], int]) -> None:
         self._stream.failed = False
+        begin = time.thread_time()
         try:
-            shown = draw(self._metrics.snapshot())
+            shown = draw(Look(self._metrics.snapshot(), self._metrics.refused))
         except Exception:  # noqa: BLE001  # nothing in here is worth the program's life
             self._counts.render_errors += 1
             return
+        finally:
+            self._spent = time.thread_time() - begin
         if self._stream.failed:
             self._counts.write_errors += shown
         else:
             self._counts.delivered += shown
+
+
+def _check_definitions(metrics: MetricStore) -> None:
+    for definition in metrics.definitions:
+        options = definition.reporter_options.get("console")
+        if options:
+            reason = (
+                f"it has reporter_options for 'console', {', '.join(options)}, "
+                "and this reporter has none for single metrics; take them out"
+            )
+            raise MetricDefinitionError(definition.name, reason)
 
 
 def _check_interval(interval: object) -> None:
@@ -218,3 +257,8 @@ def _check_interval(interval: object) -> None:
 def _check_live(live: object) -> None:
     if live is not None and not isinstance(live, bool):
         raise OptionError(live, "live", "True, False or None")
+
+
+def _check_summary(summary: object) -> None:
+    if not isinstance(summary, bool):
+        raise OptionError(summary, "summary", "True or False")

@@ -518,13 +518,13 @@ def test_a_call_that_was_tried_three_times_counts_once(
 # --- fed by what goes wrong -----------------------------------------------------------
 
 
-def test_health_counts_what_handlers_and_reporters_lose(
-    bus: Bus, attach: Attach
-) -> None:
+def test_health_counts_what_handlers_and_reporters_lose() -> None:
     def fail(*_: object) -> None:
         raise ValueError
 
-    store = attach(presets.health())
+    bus = Bus(strict=True)
+    store = MetricStore(presets.health())
+    store.attach(bus)
     bus.attach("bad", "llm.chat.stop", fail)
     call(bus)
     lost = {"reporter": "otel", "reason": "queue_full"}

@@ -17,11 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmevents import Bus, LLMEventsError, OptionError
-from llmevents.metrics import Counter, LastValue, Metric, MetricStore, Sum
+from llmevents.metrics import (
+    Counter,
+    Distribution,
+    LastValue,
+    Metric,
+    MetricDefinitionError,
+    MetricStore,
+    Sum,
+    Summary,
+)
 from llmevents.reporting import Reporter
 from llmevents_console import ConsoleReporter
+from llmevents_console._readable import number
+from llmevents_console._screen import PlainScreen
 from llmevents_console._stream import GuardedStream
-from llmevents_console._table import number, printable
+from llmevents_console._text import Charset
+from llmevents_console._view import Look
 
 
 SECONDS = 60.0
@@ -57,9 +69,15 @@ def store_of(*definitions: Metric) -> tuple[Bus, MetricStore]:
 
 @contextmanager
 def running(
-    store: MetricStore, stream: TextIO, *, live: bool | None = None
+    store: MetricStore,
+    stream: TextIO,
+    *,
+    live: bool | None = None,
+    summary: bool = True,
 ) -> Iterator[ConsoleReporter]:
-    reporter = ConsoleReporter(interval=NEVER, live=live, stream=stream)
+    reporter = ConsoleReporter(
+        interval=NEVER, live=live, summary=summary, stream=stream
+    )
     reporter.start(Bus(), store)
     try:
         yield reporter
@@ -80,30 +98,43 @@ def make_calls(bus: Bus) -> None:
     bus.execute("llm.chat.exception", {}, GPT)
 
 
-TABLES = """\
-provider    model             chat requests   chat errors   tokens input
-────────────────────────────────────────────────────────────────────────
-openai      gpt-4o                        2             1      1,234,567
-anthropic   claude-sonnet-4               2                           10
+EXACT = """\
+                                              tokens
+provider   model            calls  errors         in  failed
+─────────  ───────────────  ─────  ──────  ─────────  ──────
+openai     gpt-4o               2       1  1,234,567  50.0 %
+anthropic  claude-sonnet-4      2       0         10   0.0 %
+           total                4       1  1,234,577  25.0 %
 
-metric                    tags                                           value   unit
-───────────────────────────────────────────────────────────────────────────────────────────
-llm.chat.requests.total   provider=openai model=gpt-4o                       2
-                          provider=anthropic model=claude-sonnet-4           2
-llm.chat.errors.total     provider=openai model=gpt-4o                       1
-llm.tokens.input.total    provider=openai model=gpt-4o               1,234,567   token
-                          provider=anthropic model=claude-sonnet-4          10   token
-llm.chat.stop.duration    model=gpt-4o                                  12,500   nanosecond
-                          model=claude-sonnet-4                           0.25   nanosecond
+metric                  tags                               value
+──────────────────────  ─────────────────────  ─────────────────
+llm.chat.stop.duration  model=gpt-4o           12,500 nanosecond
+                        model=claude-sonnet-4    0.25 nanosecond
 """
+"""The summary where it goes to a file."""
+
+READABLE = """\
+                                              tokens
+provider   model            calls  errors         in  failed  of calls
+─────────  ───────────────  ─────  ──────  ─────────  ──────  ────────
+openai     gpt-4o               2       1  1,234,567  50.0 %  █████
+anthropic  claude-sonnet-4      2       0         10   0.0 %  █████
+           total                4       1  1,234,577  25.0 %
+
+metric                  tags                      value
+──────────────────────  ─────────────────────  ────────
+llm.chat.stop.duration  model=gpt-4o            12.5 us
+                        model=claude-sonnet-4  0.250 ns
+"""
+"""The summary in a terminal."""
 
 LINES = """\
 llm.chat.requests.total{provider="openai", model="gpt-4o"} 2
 llm.chat.requests.total{provider="anthropic", model="claude-sonnet-4"} 1
 llm.chat.errors.total{provider="openai", model="gpt-4o"} 1
-llm.tokens.input.total{provider="openai", model="gpt-4o"} 1,234,567 token
+llm.tokens.input.total{provider="openai", model="gpt-4o"} 1234567 token
 llm.tokens.input.total{provider="anthropic", model="claude-sonnet-4"} 7 token
-llm.chat.stop.duration{model="gpt-4o"} 12,500 nanosecond
+llm.chat.stop.duration{model="gpt-4o"} 12500 nanosecond
 llm.chat.stop.duration{model="claude-sonnet-4"} 0.25 nanosecond
 llm.chat.requests.total{provider="anthropic", model="claude-sonnet-4"} 2
 llm.tokens.input.total{provider="anthropic", model="claude-sonnet-4"} 10 token
@@ -131,7 +162,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Lines -----------------------------------------------------------------------
 
 
-def test_lines_and_final_tables_read_like_this() -> None:
+def test_lines_and_the_summary_read_like_this() -> None:
     bus, store = store_of(*CALLS)
     stream = io.StringIO()
 
@@ -140,7 +171,7 @@ def test_lines_and_final_tables_read_like_this() -> None:
         assert reporter.flush(SECONDS)
         bus.execute("llm.chat.stop", {"input_tokens": 3}, CLAUDE)
 
-    assert stream.getvalue() == f"{LINES}\n{TABLES}"
+    assert stream.getvalue() == f"{LINES}\n{EXACT}"
     status = reporter.status()
     assert status.is_balanced
     assert status.delivered == len(stream.getvalue().splitlines())
@@ -185,45 +216,112 @@ def test_without_events_there_is_little_to_say() -> None:
     assert stream.getvalue() == "no events yet\n"
 
 
-def test_metrics_without_a_model_have_the_full_table_only() -> None:
+def test_without_a_summary_lines_simply_end() -> None:
+    bus, store = store_of(*CALLS)
+    stream = io.StringIO()
+
+    with running(store, stream, summary=False) as reporter:
+        make_calls(bus)
+        assert reporter.flush(SECONDS)
+        bus.execute("llm.chat.stop", {"input_tokens": 3}, CLAUDE)
+
+    assert stream.getvalue() == LINES
+    assert reporter.status().delivered == len(LINES.splitlines())
+
+
+def test_metrics_without_a_model_have_their_totals_in_the_summary() -> None:
     bus, store = store_of(Counter("a.b.n", tags=("k",)), Sum("a.b.size", unit="byte"))
     stream = io.StringIO()
 
     with running(store, stream):
-        bus.execute("a.b", {"size": 2_048}, {"k": "v"})
+        for k in ("v", "w"):
+            bus.execute("a.b", {"size": 2_048}, {"k": k})
 
     assert (
         stream.getvalue()
         == """\
 a.b.n{k="v"} 1
-a.b.size 2,048 byte
+a.b.n{k="w"} 1
+a.b.size 4096 byte
 
-metric     tags   value   unit
-──────────────────────────────
-a.b.n      k=v        1
-a.b.size          2,048   byte
+metric         value
+────────  ──────────
+a.b.n              2
+a.b.size  4,096 byte
+"""
+    )
+
+
+def test_distributions_and_summaries_have_lines_of_numbers() -> None:
+    bus, store = store_of(
+        Distribution("a.b.n", buckets=(1, 5), unit="page"),
+        Summary("a.b.time", unit=("nanosecond", "millisecond")),
+    )
+    stream = io.StringIO()
+
+    with running(store, stream, summary=False):
+        for n in (1, 3, 9):
+            bus.execute("a.b", {"n": n, "time": n * 500_000})
+
+    assert (
+        stream.getvalue()
+        == """\
+a.b.n count=3 sum=13 p50=3 p95=5 p99=5 page
+a.b.time count=3 sum=6.5 p50=1.50099 p95=4.48169 p99=4.48169 millisecond
+"""
+    )
+
+
+def test_numbers_in_lines_are_exact() -> None:
+    """Programs read them: no separators, nothing rounded off."""
+    bus, store = store_of(
+        Sum("a.b.n"), Sum("a.b.x"), Sum("a.b.cost", unit=("nano_usd", "usd"))
+    )
+    stream = io.StringIO()
+
+    with running(store, stream, summary=False):
+        bus.execute("a.b", {"n": 2**62, "x": 0.1, "cost": 1_234_567_891})
+        bus.execute("a.b", {"n": 2**62, "x": 0.2})
+
+    assert (
+        stream.getvalue()
+        == """\
+a.b.n 9223372036854775808
+a.b.x 0.30000000000000004
+a.b.cost 1.234567891 usd
 """
     )
 
 
 def test_what_adds_up_is_added_up_by_model() -> None:
-    """The compact table has a row per model, whatever other tags there are."""
+    """The table has a row per model, whatever other tags there are."""
     bus, store = store_of(Sum("a.b.n", tags=(*PAIR, "status")))
     stream = io.StringIO()
 
     with running(store, stream):
         for status in ("success", "error", "success"):
             bus.execute("a.b", {"n": 1000}, {**GPT, "status": status})
-        bus.execute("a.b", {"n": 1}, {"provider": "openai"})
 
     assert """
-provider   model        n
-─────────────────────────
-openai     gpt-4o   3,000
+provider  model       n
+────────  ──────  ─────
+openai    gpt-4o  3,000
 """ in stream.getvalue()
 
 
-def test_columns_that_do_not_fit_are_left_to_the_full_table() -> None:
+def test_what_is_not_about_models_only_has_its_total_as_well() -> None:
+    bus, store = store_of(Sum("a.b.n", tags=PAIR))
+    stream = io.StringIO()
+
+    with running(store, stream):
+        bus.execute("a.b", {"n": 1000}, GPT)
+        bus.execute("a.b", {"n": 1}, {"provider": "openai"})
+
+    assert "\nopenai    gpt-4o  1,000\n" in stream.getvalue()
+    assert "\na.b.n   1,001\n" in stream.getvalue()
+
+
+def test_columns_that_do_not_fit_are_totals_further_down() -> None:
     names = [f"llm.{'long' * 5}{number}.total" for number in range(10)]
     bus, store = store_of(*(Counter(name, event="a.b", tags=PAIR) for name in names))
     stream = io.StringIO()
@@ -231,29 +329,84 @@ def test_columns_that_do_not_fit_are_left_to_the_full_table() -> None:
     with running(store, stream):
         bus.execute("a.b", {}, GPT)
 
-    header = next(
-        row for row in stream.getvalue().splitlines() if row.startswith("provider ")
-    )
-    assert header.split() == [
-        "provider",
-        "model",
-        *(name.split(".")[1] for name in names[:4]),
-    ]
-    assert all(len(row) <= 120 for row in stream.getvalue().splitlines())
+    rows = stream.getvalue().splitlines()
+    header = next(row for row in rows if row.startswith("provider ")).split()
+    assert header == ["provider", "model", *(n.split(".")[1] for n in names[:4])]
+    assert [row.split() for row in rows[-6:]] == [[name, "1"] for name in names[4:]]
+    assert all(len(row) <= 120 for row in rows)
 
 
 def test_tables_are_cut_and_say_by_how_much() -> None:
-    bus, store = store_of(Counter("a.b.n", tags=PAIR))
+    bus, store = store_of(
+        Counter("a.b.n", tags=PAIR), LastValue("a.b.size", tags=("model",))
+    )
     stream = io.StringIO()
 
     with running(store, stream):
         for model in range(130):
-            bus.execute("a.b", {}, {"provider": "p", "model": f"m{model}"})
+            bus.execute("a.b", {"size": 1}, {"provider": "p", "model": f"m{model}"})
 
     rows = [row.strip() for row in stream.getvalue().splitlines()]
-    assert "and 30 more" in rows
-    assert "and 30 more series" in rows
+    assert "and 80 more" in rows
+    assert "and 80 more series" in rows
+    assert next(row for row in rows if row.startswith("total")).split() == [
+        "total",
+        "130",
+    ]
     assert len([row for row in rows if row.startswith("a.b.n{")]) == 130
+
+
+def test_very_many_lines_come_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmevents_console._screen.MAX_LINES", 2)
+    bus, store = store_of(Counter("a.b.n", tags=("k",)))
+    stream = io.StringIO()
+
+    with running(store, stream, summary=False) as reporter:
+        for _ in range(2):
+            for k in "vwxyz":
+                bus.execute("a.b", {}, {"k": k})
+            assert reporter.flush(SECONDS)
+
+    assert (
+        stream.getvalue()
+        == """\
+a.b.n{k="v"} 1
+a.b.n{k="w"} 1
+# and 3 more, at the next look
+a.b.n{k="x"} 2
+a.b.n{k="y"} 2
+# and 3 more, at the next look
+a.b.n{k="z"} 2
+a.b.n{k="v"} 2
+a.b.n{k="w"} 2
+"""
+    )
+    assert reporter.status().delivered == 9
+
+
+def test_series_that_are_gone_are_forgotten() -> None:
+    """Or else they would pile up where series come and go."""
+    bus, store = store_of(Counter("a.b.n", tags=("k",)))
+    screen = PlainScreen(GuardedStream(io.StringIO()))
+    bus.execute("a.b", {}, {"k": "v"})
+    screen.draw(Look(store.snapshot()))
+    assert len(screen._written) == 1
+
+    screen.draw(Look(MetricStore([]).snapshot()))
+    assert len(screen._written) == 0
+
+
+def test_values_that_were_refused_are_mentioned_at_the_end() -> None:
+    bus, store = store_of(Sum("a.b.n"))
+    stream = io.StringIO()
+
+    with running(store, stream):
+        bus.execute("a.b", {"n": float("nan")})
+
+    assert stream.getvalue() == (
+        "no events yet\n"
+        "1 value was refused: no number, too large, or negative where that is wrong\n"
+    )
 
 
 # --- Live ------------------------------------------------------------------------
@@ -273,26 +426,40 @@ def test_a_live_table_is_drawn_over_itself_and_stays_at_the_end(
         bus.execute("llm.chat.stop", {"input_tokens": 3}, CLAUDE)
 
     up = stream.getvalue().rpartition("\x1b[1A")
-    assert shown(up[2]) == TABLES
+    assert shown(up[2]) == READABLE
     assert "\x1b[1A" in up[0]
     assert stream.getvalue().endswith("\x1b[?25h")
     status = reporter.status()
     assert (status.accepted, status.delivered) == (3, 3)
 
 
-def test_a_table_taller_than_the_terminal_is_shown_in_full_at_the_end(
-    terminal: None,
-) -> None:
-    bus, store = store_of(Counter("a.b.n", tags=("k",)))
+def test_a_live_view_taller_than_the_terminal_is_cut(terminal: None) -> None:
+    bus, store = store_of(LastValue("a.b.n", tags=("k",)))
     stream = io.StringIO()
 
     with running(store, stream, live=True) as reporter:
         for k in range(60):
-            bus.execute("a.b", {}, {"k": f"k{k}"})
+            bus.execute("a.b", {"n": 1}, {"k": f"k{k}"})
         assert reporter.flush(SECONDS)
-        assert "k=k59" not in stream.getvalue()
+        assert "k=k25" in stream.getvalue()
+        assert "k=k26" not in stream.getvalue()
+        assert "and 34 more series" in stream.getvalue()
 
-    assert "k=k59" in stream.getvalue()
+
+def test_without_a_summary_the_live_view_is_wiped_off(terminal: None) -> None:
+    bus, store = store_of(*CALLS)
+    stream = io.StringIO()
+
+    with running(store, stream, live=True, summary=False) as reporter:
+        make_calls(bus)
+        assert reporter.flush(SECONDS)
+        assert "gpt-4o" in stream.getvalue()
+        rows = shown(stream.getvalue().rpartition("\x1b[1A")[2]).count("\n")
+        before = len(stream.getvalue())
+
+    end = stream.getvalue()[before:].rpartition("\x1b[1A\x1b[2K")[0]
+    assert end.count("\x1b[1A") >= rows
+    assert shown(stream.getvalue().rpartition("\x1b[1A")[2]).strip() == ""
 
 
 def test_the_programs_own_output_is_left_alone(terminal: None) -> None:
@@ -344,7 +511,7 @@ def test_a_terminal_is_recognised_and_filled(terminal: None) -> None:
     os.close(leader)
 
     assert not reader.is_alive()
-    assert shown(output[0].replace("\r\n", "\n").rpartition("\x1b[1A")[2]) == TABLES
+    assert shown(output[0].replace("\r\n", "\n").rpartition("\x1b[1A")[2]) == READABLE
     assert reporter.status().delivered == 3
 
 
@@ -430,8 +597,8 @@ a.b.n{k="表表表表表表表表表表表表表表表表表表表表表表表�
 
 @given(st.text(st.characters()), st.integers(2, 50))
 def test_what_is_printable_is_so_and_short(text: str, limit: int) -> None:
-    assert printable(text, limit).isprintable()
-    assert len(printable(text, limit)) <= limit
+    assert Charset().printable(text, limit).isprintable()
+    assert len(Charset().printable(text, limit)) <= limit
 
 
 @pytest.mark.parametrize(
@@ -536,7 +703,7 @@ def test_what_an_encoding_lacks_is_escaped() -> None:
     text = raw.getvalue().decode("ascii")
 
     assert text.startswith('a.b.n{k="\\xe9"} 1\n')
-    assert "a.b.n  | k=\\xe9" in text
+    assert text.endswith("metric  value\n------  -----\na.b.n       1\n")
     assert dict(reporter.status().dropped) == {}
 
 
@@ -631,6 +798,20 @@ def test_it_starts_once_at_a_time() -> None:
     assert reporter.status().delivered == 2
 
 
+def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
+    """Thousands of series must not keep a processor busy."""
+    _, store = store_of(Counter("a.b.n"))
+    reporter = ConsoleReporter(interval=1.0, stream=io.StringIO())
+    reporter.start(Bus(), store)
+    session = reporter._session
+    assert session is not None
+    reporter.stop(SECONDS)
+
+    for spent, pause in ((0.01, 1.0), (0.25, 2.5), (60.0, 10.0)):
+        session._spent = spent
+        assert session.pause() == pause
+
+
 def test_it_attaches_nothing() -> None:
     bus, store = store_of(Counter("a.b.n"))
     before = bus.list_handlers()
@@ -698,6 +879,22 @@ def test_an_interval_that_is_none_is_refused(interval: object) -> None:
         OptionError, match=r"expected interval to be seconds between 0\.05"
     ):
         ConsoleReporter(interval=interval)  # type: ignore[arg-type]  # what is being tested
+
+
+def test_a_summary_is_a_yes_or_no() -> None:
+    with pytest.raises(OptionError, match="expected summary to be True or False"):
+        ConsoleReporter(summary=1)  # type: ignore[arg-type]  # what is being tested
+
+
+def test_options_for_single_metrics_are_refused() -> None:
+    """There are none, and whoever wrote them expects them to do something."""
+    options = {"console": {"colour": "red"}, "other": {"colour": "blue"}}
+    _, store = store_of(Counter("a.b.n", reporter_options=options))
+    reporter = ConsoleReporter(stream=io.StringIO())
+
+    with pytest.raises(MetricDefinitionError, match=r"a\.b\.n.*colour.*take them out"):
+        reporter.start(Bus(), store)
+    assert reporter.flush(0.0)
 
 
 def test_live_is_a_yes_or_no() -> None:
