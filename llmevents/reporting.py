@@ -16,10 +16,18 @@ from typing import Protocol
 
 from llmevents._bus import Bus
 from llmevents._errors import OptionError
+from llmevents._forksafe import ForkAware, registry
 from llmevents.metrics import MetricStore
 
 
-__all__ = ["ENTRY_POINT_GROUP", "Reporter", "ReporterStatus", "load_reporter"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "ForkAware",
+    "Reporter",
+    "ReporterStatus",
+    "load_reporter",
+    "reset_after_fork",
+]
 
 ENTRY_POINT_GROUP = "llmevents.reporters"
 """Where distributions name their reporters."""
@@ -122,3 +130,13 @@ def _expected(name: str, names: list[str]) -> str:
     known = " or ".join(map(repr, names))
     nearest = get_close_matches(str(name), names, n=1, cutoff=0)
     return f"{known} (nearest: {nearest[0]!r})"
+
+
+def reset_after_fork(resource: ForkAware) -> None:
+    """Have ``resource.after_fork_in_child()`` called in every child forked from now on.
+
+    For what a child must not share with its parent: locks, queues, sockets. The method
+    runs before any other code of the child; it must not wait, log or raise. The
+    reference is weak.
+    """
+    registry.register(resource)

@@ -3,7 +3,7 @@
     pip install "llmevents[console]"
 
 It reads the metric store about once a second, in a thread of its own, and nothing
-else. In TOML its table is ``[llmevents.reporters.console]``.
+else. In TOML its table is ``[reporters.console]`` of llmevents.toml.
 """
 
 from __future__ import annotations
