@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from os import PathLike
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import IO, Annotated, Any, Literal, Union, get_args, get_origin
 
 from llmevents.config._given import Given
 
@@ -63,6 +63,8 @@ def _fits_class(value: object, kind: type) -> bool:
         return isinstance(value, (int, float))
     if isinstance(value, str) and (kind is PathLike or issubclass(kind, PathLike)):
         return True
+    if issubclass(kind, IO):  # no base class of any real file
+        return hasattr(value, "write")
     try:
         return isinstance(value, kind)
     except TypeError:  # a protocol that cannot be checked when running

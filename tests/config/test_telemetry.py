@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ import pytest
 
 import llmevents
 from llmevents import Bus, LLMEventsError, OptionError
-from llmevents.config import Telemetry, Usage, configure, get_config
+from llmevents.config import ConfigError, Telemetry, Usage, configure, get_config
 from llmevents.config._calls import Call
 from llmevents.config._start import current
 from llmevents.metrics import Counter, Metric, MetricDefinitionError, Sum
@@ -548,3 +549,14 @@ def test_what_reporters_and_the_store_lose_becomes_events(acme: ModuleType) -> N
 
     assert sorted(dropped) == [("acme", "full", 3), ("store", "refused", 1)]
     assert telemetry.status().store == {"refused": 1, "skipped": 0, "overflowing": 0}
+
+
+def test_a_stream_of_any_kind_is_good_for_an_option_that_is_one() -> None:
+    stream = io.StringIO()
+    options = {"stream": stream, "live": False}
+
+    configure(bus=Bus(), logger=False, reporters={"console": options}).shutdown()
+
+    assert "no events yet" in stream.getvalue()
+    with pytest.raises(ConfigError, match="stream to be a TextIO"):
+        configure(bus=Bus(), logger=False, reporters={"console": {"stream": 3}})

@@ -6,19 +6,14 @@ reads the classic format.
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
@@ -35,16 +30,15 @@ from llmevents.metrics import (
     Summary,
 )
 from llmevents_prometheus import PrometheusReporter
-
-
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CI") != "true"
-    and not (shutil.which("prometheus") and shutil.which("promtool")),
-    reason="run: apt-get install -y --no-install-recommends prometheus",
+from tests.integration.servers import (
+    SECONDS,
+    Prometheus,
+    needs_prometheus,
+    wait_for,
 )
 
-SECONDS = 90.0
-"""Long enough for a busy machine; it only runs out where something is broken."""
+
+pytestmark = needs_prometheus
 
 TOKEN = "0123456789abcdef"  # noqa: S105  # nobody else's
 
@@ -112,7 +106,7 @@ def definitions() -> list[Any]:
     ]
 
 
-class Scraped:
+class Scraped(Prometheus):
     """A reporter, and a Prometheus that scrapes it once a second."""
 
     def __init__(self, folder: Path) -> None:
@@ -122,45 +116,7 @@ class Scraped:
         self.store.attach(self.bus)
         self.reporter = PrometheusReporter(port=0, token=TOKEN)
         self.reporter.start(self.bus, self.store)
-        assert self.reporter.url is not None
-        target = self.reporter.url.split("/")[2]
-        self.base = f"http://127.0.0.1:{free_port()}"
-        configuration = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [
-                {
-                    "job_name": "llmevents",
-                    "authorization": {"credentials": TOKEN},
-                    "static_configs": [{"targets": [target]}],
-                }
-            ],
-        }
-        file = folder / "prometheus.json"
-        file.write_text(json.dumps(configuration))
-        self._log = (folder / "prometheus.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                shutil.which("prometheus") or "prometheus",
-                f"--config.file={file}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={self.base.removeprefix('http://')}",
-                "--enable-feature=exemplar-storage",
-                "--log.level=warn",
-            ],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(SECONDS)
-        self._log.close()
-        self.reporter.stop(SECONDS)
-
-    def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  # JSON
-        data = urlencode(parameters).encode()
-        with urlopen(f"{self.base}/api/v1/{path}", data, SECONDS) as response:  # noqa: S310  # loopback
-            return json.load(response)["data"]
+        super().__init__(folder, target_port=self.reporter.port, token=TOKEN)
 
     def query(self, expression: str) -> dict[str, float]:
         """Return the value by model of what PromQL makes of *expression*."""
@@ -182,32 +138,12 @@ class Scraped:
             return text
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            if condition():
-                return
-        except URLError:
-            pass  # it is not up yet
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
-    scraped = Scraped(tmp_path_factory.mktemp("prometheus"))
-    try:
+    with Scraped(tmp_path_factory.mktemp("prometheus")) as scraped:
         wait_for(lambda: scraped.query("up") == {"": 1.0})
         yield scraped
-    finally:
-        scraped.stop()
+        scraped.reporter.stop(SECONDS)
 
 
 def test_totals_are_exact_while_many_threads_count(scraped: Scraped) -> None:
