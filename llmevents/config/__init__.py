@@ -1,5 +1,7 @@
 """Configuration: from files, the environment and keywords to what is running.
 
+::
+
     telemetry = llmevents.configure(
         instrument=["openai"], reporters={"prometheus": {"port": 9568}}
     )

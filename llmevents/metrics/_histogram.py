@@ -109,8 +109,8 @@ class ExponentialHistogram:
     are kept. Two can be merged without any loss.
 
     Attributes:
-        counts: Values per bucket, by key; read-only. `key_of` says which key a value
-            has: 0 for zero, negative keys for negative values.
+        counts: Values per bucket, by key; read-only. 0 for zero, negative keys for
+            negative values.
         sum: Of all values, exact while these are integers.
     """
 

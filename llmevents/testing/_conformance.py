@@ -64,7 +64,7 @@ class ReporterConformance:
         timeout_seconds: What ``flush`` and ``stop`` are given.
         supports_fork: Whether the reporter promises to report what happens in a
             forked child. By default it has to be quiet there.
-        bad_options: Options, each a mapping of keywords for `make`, that are wrong.
+        bad_options: Options, each a mapping of keywords for ``make()``, that are wrong.
     """
 
     timeout_seconds: ClassVar[float] = 10.0
