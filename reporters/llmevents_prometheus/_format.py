@@ -1,7 +1,9 @@
 """How numbers are written down: a line that says whose they are, then the metrics.
 
-Everything is JSON, one line per metric. What is read is checked in full, so that
-nothing can fail once it is added up.
+Everything is JSON: a line per metric, an object, and after it a line per series, an
+array. What is read is checked in full, so that nothing can fail once it is added up.
+Lines that have been read before are not read again: a scrape is as dear as what has
+changed since the one before.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 from llmevents.metrics import Exemplar
@@ -23,6 +25,9 @@ SCHEMA = 1
 
 LARGEST = 2.0**1000
 """Of a number in a file; those of the store are far below, and can be added."""
+
+Entry: TypeAlias = tuple[Tags, State]
+"""A series as it is read from one line."""
 
 DAMAGED = "damaged"
 FOREIGN = "foreign"
@@ -46,12 +51,14 @@ class Contents:
         families: The numbers.
         start_ns: Since when they were counted, in Unix nanoseconds; 0 if unknown.
         folded: Of `ENDED`, files whose numbers are in this one, if they still exist.
+        entries: The series by their lines.
     """
 
     header: bytes
     families: Families
     start_ns: int = 0
     folded: frozenset[str] = frozenset()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
 
 
 def encode(families: Families, start_ns: int, folded: frozenset[str]) -> bytes:
@@ -82,7 +89,8 @@ def decode(data: bytes, known: Contents | None = None) -> Contents:
     try:
         header = json.loads(first)
         is_future = header["schema"] > SCHEMA
-        contents = None if is_future else _decode(first, header, body)
+        entries = {} if known is None else known.entries
+        contents = None if is_future else _decode(first, header, body, entries)
     except Exception as error:
         raise UnusableError(DAMAGED) from error
     if contents is None:
@@ -90,25 +98,26 @@ def decode(data: bytes, known: Contents | None = None) -> Contents:
     return contents
 
 
-def _decode(first: bytes, header: dict[str, Any], body: bytes) -> Contents:
+def _decode(
+    first: bytes, header: dict[str, Any], body: bytes, known: Mapping[str, Entry]
+) -> Contents:
     if header["crc32"] != crc32(body):
         msg = "the checksum is another one"
         raise ValueError(msg)
-    return Contents(
-        first,
-        from_lines(body.decode("ascii").splitlines()),
-        int(header["start_ns"]),
-        frozenset(map(str, header["folded"])),
-    )
+    families, entries = from_lines(body.decode("ascii").splitlines(), known)
+    start_ns, folded = int(header["start_ns"]), map(str, header["folded"])
+    return Contents(first, families, start_ns, frozenset(folded), entries)
 
 
 def to_lines(families: Families) -> list[str]:
-    """Return one line of JSON per metric."""
+    """Return a line of JSON per metric, and one for each of its series."""
+    encode_json = json.JSONEncoder(allow_nan=False).encode
     lines = []
     for shape, states in families.items():
-        series = [_series_to_json(tags, state) for tags, state in states.items()]
-        text = json.dumps({**shape._asdict(), "series": series}, allow_nan=False)
-        lines.append(text)
+        lines.append(encode_json(shape._asdict()))
+        lines += [
+            encode_json(_series_to_json(tags, state)) for tags, state in states.items()
+        ]
     return lines
 
 
@@ -121,33 +130,51 @@ def _series_to_json(tags: Tags, state: State) -> list[object]:
     return [dict(tags), state.parts, counts, state.time_ns, exemplars]
 
 
-def from_lines(lines: Iterable[str]) -> Families:
-    """Return what `to_lines` was given.
+def from_lines(
+    lines: Iterable[str], known: Mapping[str, Entry]
+) -> tuple[Families, dict[str, Entry]]:
+    """Return what `to_lines` was given, and the series by their lines.
 
-    Everything is checked, so that nothing can fail when it is added up.
+    Args:
+        lines: The text.
+        known: Lines that were read before.
 
     Raises:
         ValueError: This is not what `to_lines` writes. Foreign text may raise other
             errors as well.
     """
     families: Families = {}
+    entries: dict[str, Entry] = {}
+    states: dict[Tags, State] | None = None
     for line in lines:
-        entry: dict[str, Any] = json.loads(line)
-        names = entry["tag_names"]
-        shape = Shape(
-            name=_text(entry["name"]),
-            kind=_text(entry["kind"]),
-            unit=_text(entry["unit"]),
-            scale=_text(entry["scale"]),
-            is_monotonic=bool(entry["is_monotonic"]),
-            tag_names=None if names is None else tuple(map(_text, names)),
-            buckets=tuple(map(_number, entry["buckets"])),
-        )
-        families[shape] = dict(map(_series_from_json, entry["series"]))
-    return families
+        if line.startswith("{"):
+            states = families.setdefault(_shape_from_json(json.loads(line)), {})
+            continue
+        entry = known.get(line)
+        if entry is None:
+            entry = _series_from_json(json.loads(line))
+        if states is None:
+            msg = f"expected a metric before {line!r}"
+            raise ValueError(msg)
+        entries[line] = entry
+        states[entry[0]] = entry[1]
+    return families, entries
 
 
-def _series_from_json(entry: Sequence[Any]) -> tuple[Tags, State]:
+def _shape_from_json(entry: Mapping[str, Any]) -> Shape:
+    names = entry["tag_names"]
+    return Shape(
+        name=_text(entry["name"]),
+        kind=_text(entry["kind"]),
+        unit=_text(entry["unit"]),
+        scale=_text(entry["scale"]),
+        is_monotonic=bool(entry["is_monotonic"]),
+        tag_names=None if names is None else tuple(map(_text, names)),
+        buckets=tuple(map(_number, entry["buckets"])),
+    )
+
+
+def _series_from_json(entry: Sequence[Any]) -> Entry:
     tags, parts, counts, time_ns, exemplars = entry
     state = State(
         tuple(map(_number, parts)),

@@ -32,7 +32,7 @@ class _Record:
     def __init__(self, pid: int, before: _Record | None) -> None:
         self.pid = pid
         self.written: Snapshot | None = None if before is None else before.written
-        self.changes = _Changes() if before is None else before.changes
+        self.changes: _Changes = _Changes() if before is None else before.changes
 
 
 _records: WeakKeyDictionary[MetricStore, dict[str, _Record]] = WeakKeyDictionary()
