@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llmevents import _forksafe
-from llmevents._errors import LLMEventsError
+from llmevents._errors import HandlerExistsError, LLMEventsError
 from llmevents.config._telemetry import Running, Telemetry
 
 
@@ -80,7 +81,9 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
             from llmevents.logger import attach_default_logger
 
             level, events = prepared.logger
-            running.logger = attach_default_logger(level, events, bus=bus)
+            # One that was attached by hand stays as it is.
+            with suppress(HandlerExistsError):
+                running.logger = attach_default_logger(level, events, bus=bus)
         for name, reporter in prepared.reporters.items():
             running.begin(name, reporter)
         if running.reporters:

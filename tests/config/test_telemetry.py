@@ -560,3 +560,15 @@ def test_a_stream_of_any_kind_is_good_for_an_option_that_is_one() -> None:
     assert "no events yet" in stream.getvalue()
     with pytest.raises(ConfigError, match="stream to be a TextIO"):
         configure(bus=Bus(), logger=False, reporters={"console": {"stream": 3}})
+
+
+def test_a_logger_that_was_attached_by_hand_stays_as_it_is() -> None:
+    bus = Bus()
+    by_hand = llmevents.attach_default_logger("warning", bus=bus)
+
+    configure(bus=bus).shutdown()
+
+    assert [info.handler_id for info in bus.list_handlers()] == [
+        "llmevents.default_logger"
+    ]
+    by_hand.detach()
