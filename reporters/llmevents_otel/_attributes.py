@@ -162,12 +162,14 @@ def if_false(value: object) -> bool | None:
 
 def if_not_one(value: object) -> Value | None:
     """Return an integer other than 1."""
-    return None if value == 1 else as_integer(value)
+    number = as_integer(value)
+    return None if number == 1 else number
 
 
 def if_no_success(value: object) -> str | None:
     """Return a status, unless it is the usual one."""
-    return None if value == "success" else as_text(value)
+    text = as_text(value)
+    return None if text == "success" else text
 
 
 FORMER_SYSTEMS: Mapping[object, str] = {

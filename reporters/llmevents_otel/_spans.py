@@ -330,7 +330,7 @@ class SpanRecorder:
         if opened is not None:
             return opened.span.get_span_context()
         ended = self._ended.place
-        if ended is None or ended.span_id != span_id:
+        if ended is None or type(span_id) is not str or ended.span_id != span_id:
             return None
         return ended.span.get_span_context()
 

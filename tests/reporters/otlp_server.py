@@ -26,7 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 
-SECONDS = 60.0
+SECONDS = 30.0
 """Long enough for a busy machine; it only runs out where something is broken."""
 
 
