@@ -110,7 +110,7 @@ def attach_default_logger(
         '"level": "info", "event": "llm.cache.hit", "count": 1, "cache": "prompts"}\n'
     """
     chosen = default_bus if bus is None else bus
-    output = _Output.make(_checked_level(level), stream, chosen.clock)
+    output = _Output.make(checked_level(level), stream, chosen.clock)
     return chosen.attach(HANDLER_ID, events, log_event, output)
 
 
@@ -149,7 +149,7 @@ def _is_failure(event: EventName) -> bool:
     return last == "exception" or (last == "failure" and event[0] == "llmevents")
 
 
-def _checked_level(level: object) -> int:
+def checked_level(level: object) -> int:
     if isinstance(level, str) and level in _LEVELS:
         return _LEVELS[level]
     # `logging` makes up names for the levels that it does not know: "Level 17".

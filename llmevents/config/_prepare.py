@@ -146,9 +146,9 @@ class _Preparation:
         result = self._result
         result.instrument = self._scalar("instrument", read_sdks) or ()
         if result.instrument:
-            from llmevents.instrumentation import _require_wrapt
+            from llmevents.instrumentation import require_wrapt
 
-            self._try(_require_wrapt)
+            self._try(require_wrapt)
         definitions = self._scalar("metrics", read_metrics) or []
         limit = self._scalar("max_series", read_with(check_count, "max_series"))
         if limit is not None:

@@ -101,10 +101,10 @@ def check_level(value: object, _option: str) -> int | str:
     Raises:
         OptionError: It is none.
     """
-    from llmevents.logger import _checked_level
+    from llmevents.logger import checked_level
 
     level: Any = value.lower() if isinstance(value, str) else value
-    _checked_level(level)
+    checked_level(level)
     checked: int | str = level
     return checked
 

@@ -97,9 +97,9 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
 
 def _instrument(running: Running, sdks: tuple[str, ...]) -> None:
     if sdks:
-        from llmevents.instrumentation import _wanted, instrument
+        from llmevents.instrumentation import instrument, wanted
 
-        running.instrumented = tuple(sdk for sdk in sdks if sdk not in _wanted)
+        running.instrumented = tuple(sdk for sdk in sdks if sdk not in wanted)
         instrument(*sdks, bus=running.bus)
 
 

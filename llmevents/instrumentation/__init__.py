@@ -33,7 +33,7 @@ SUPPORTED: tuple[str, ...] = ("openai",)
 """SDKs by the name they are imported under."""
 
 _lock = threading.RLock()
-_wanted: dict[str, Bus] = {}
+wanted: dict[str, Bus] = {}
 _patched: dict[str, Patches] = {}
 _hooked: set[str] = set()
 
@@ -58,13 +58,13 @@ def instrument(*sdks: str, bus: Bus | None = None) -> None:
     names = _checked(sdks)
     if disabled():
         return
-    _require_wrapt()
+    require_wrapt()
     chosen = default_bus if bus is None else bus
     # Not under the lock, which an import under way needs for its hook.
     imported = {name: _imported(name) for name in names}
     with _lock:
         for name, module in imported.items():
-            _wanted.setdefault(name, chosen)
+            wanted.setdefault(name, chosen)
             if module is not None:
                 _patch(module)
             elif name not in _hooked:
@@ -82,7 +82,7 @@ def uninstrument(*sdks: str) -> None:
     """
     with _lock:
         for name in _checked(sdks):
-            _wanted.pop(name, None)
+            wanted.pop(name, None)
             patches = _patched.pop(name, None)
             if patches is not None:
                 patches.undo()
@@ -104,7 +104,7 @@ def _patch(module: ModuleType) -> None:
     """
     with _lock:
         name = module.__name__
-        bus = _wanted.get(name)
+        bus = wanted.get(name)
         if bus is None or name in _patched:
             return
         from llmevents.instrumentation._patching import Patches
@@ -131,7 +131,7 @@ def _when_imported(name: str, hook: Callable[[ModuleType], None]) -> None:
     wrapt.register_post_import_hook(hook, name)
 
 
-def _require_wrapt() -> None:
+def require_wrapt() -> None:
     try:
         import wrapt  # noqa: F401  # only whether it is there
     except ModuleNotFoundError as error:
