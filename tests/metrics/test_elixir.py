@@ -126,7 +126,6 @@ def test_m13_one_segment_is_enough_with_an_event(make: Make) -> None:
         {"unit": ("second", "byte")},
         {"unit": ("second", "second", "second")},
     ],
-    ids=str,
 )
 def test_m14_to_m21_m32_m33_an_option_that_makes_no_sense_is_refused(
     make: Make, options: dict[str, Any]
