@@ -5,8 +5,9 @@ finalizer or a signal handler, in the middle of any function below, in the same
 thread; a lock that it waited for would never be released.
 
 The interpreter lets other threads and signal handlers in at calls and at backward
-jumps only (CPython 3.10 to 3.13), and subscripts of lists and dicts are neither. The
-compiled plan relies on it: it looks up a row and adds to it in a single step.
+jumps only (CPython 3.11 to 3.13; 3.10 at every jump that is taken), and subscripts of
+lists and dicts are neither. The compiled plan relies on it: each addition is a single
+step, and from 3.11 on so is the look-up of a row with all additions to it.
 """
 
 from __future__ import annotations

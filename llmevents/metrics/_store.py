@@ -59,7 +59,6 @@ class MetricStore:
         max_series: Limit of the series of each metric. What is past it goes into
             one more series, whose tags are all ``"__overflow__"``, so that totals
             stay exact.
-
         max_idle: Seconds after which a series that has not changed is forgotten,
             when somebody reads; by default none is. It starts at 0 if there are
             events for it again. What comes in meanwhile is not lost.
@@ -298,7 +297,10 @@ class _Recorder:
 
 def _check(definition: object) -> None:
     if not isinstance(definition, Definition):
-        reason = "it is no definition; pass Counter(...), Sum(...) or LastValue(...)"
+        reason = (
+            "it is no definition; pass Counter(...), Sum(...), LastValue(...), "
+            "Summary(...) or Distribution(...)"
+        )
         raise MetricDefinitionError(definition, reason)
 
 
