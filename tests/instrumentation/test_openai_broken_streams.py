@@ -152,7 +152,8 @@ def test_another_thread_may_close_a_stream_that_is_being_read(
     with instrumented(bus), capture(bus=bus, scope="process") as events:
         watched = seen()
     assert watched == bare == [described(None)]
-    assert outcomes(events) == ["stop cancelled"]
+    # Whoever is first: the one who closes, or the read that this breaks off.
+    assert outcomes(events) in (["stop cancelled"], ["exception error error"])
 
 
 def test_another_task_may_close_a_stream_that_is_being_read(

@@ -929,7 +929,10 @@ def test_failures_are_logged_seldom_and_without_headers(
         for _ in range(4):
             emit_spans(bus, 5)
             reporter.flush(SECONDS)
-        sent = [headers for _, headers in server.requests]
+        sent = [
+            {name.lower(): text for name, text in headers.items()}
+            for _, headers in server.requests
+        ]
         assert {headers["authorization"] for headers in sent} == {f"Bearer {CANARY}"}
         assert CANARY not in repr(vars(reporter))
     ours = [each for each in caplog.records if each.name == "llmevents.otel"]
