@@ -8,7 +8,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 
-PACKAGES = {"llmevents", "llmevents_console"}
+REPORTERS = ("console", "otel", "prometheus", "statsd")
+
+PACKAGES = {"llmevents", *(f"llmevents_{name}" for name in REPORTERS)}
 
 
 def main() -> None:
@@ -37,10 +39,12 @@ def main() -> None:
     _refuses(
         'llmevents.instrument("openai")', 'pip install "llmevents[instrumentation]"'
     )
-    _refuses(
-        "llmevents.reporting.load_reporter('console')",
-        'pip install "llmevents[console]"',
-    )
+    for name in REPORTERS:
+        load = f"llmevents.reporting.load_reporter({name!r})"
+        _refuses(load, f'pip install "llmevents[{name}]"')
+    with llmevents.configure(logger=False) as telemetry:
+        llmevents.execute("llm.chat.stop", {"input_tokens": 5}, {"model": "tiny-1"})
+        assert telemetry.usage().input_tokens == 5
     command = Path(sys.executable).with_name("llmevents")
     done = subprocess.run(
         [command, "events"], capture_output=True, text=True, check=False

@@ -269,9 +269,11 @@ class SpanRecorder:
             if span.is_recording():
                 failed = event[-1] == "exception"
                 started = opened.started
-                span.set_attributes(
-                    opened.family.end(measurements, metadata, started, failed=failed)
+                added = opened.family.end(
+                    measurements, metadata, started, failed=failed
                 )
+                if added:
+                    span.set_attributes(added)
                 if failed:
                     _record_failure(span, metadata, end_ns)
                 if opened.points:
