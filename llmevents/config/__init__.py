@@ -59,6 +59,7 @@ def configure(
     | Literal[False]
     | None = None,
     max_series: int | None = None,
+    max_idle: float | Literal[False] | None = None,
     shutdown_timeout: float | None = None,
     enabled: bool | None = None,
     bus: Bus | None = None,
@@ -81,6 +82,8 @@ def configure(
             False to turn off what another source has turned on. A list of names, or
             False for none at all.
         max_series: Series of each metric; default 2,000.
+        max_idle: Seconds after which a series that has not changed is forgotten;
+            default False, which is never.
         shutdown_timeout: Seconds that `Telemetry.shutdown` takes at most; default 2.
         enabled: Whether to start anything; default True.
         bus: Where the events are; the default bus unless given.
@@ -120,6 +123,7 @@ def configure(
         "logger": logger,
         "reporters": reporters,
         "max_series": max_series,
+        "max_idle": max_idle,
         "shutdown_timeout": shutdown_timeout,
         "enabled": enabled,
         **seed_settings,

@@ -11,7 +11,7 @@ from llmevents.config._given import DEFAULT, Given, Layer, Path, merged
 
 
 SCALARS = frozenset(
-    {"enabled", "instrument", "max_series", "metrics", "shutdown_timeout"}
+    {"enabled", "instrument", "max_idle", "max_series", "metrics", "shutdown_timeout"}
 )
 TABLES = frozenset({"logger", "reporters"})
 LOGGER_OPTIONS = frozenset({"events", "level"})

@@ -17,6 +17,7 @@ from llmevents.config._readers import (
     check_level,
     read_events,
     read_flag,
+    read_idle,
     read_metrics,
     read_sdks,
     read_with,
@@ -38,6 +39,7 @@ DEFAULTS: Mapping[str, object] = MappingProxyType(
         "instrument": False,
         "metrics": "default",
         "max_series": 2000,
+        "max_idle": False,
         "shutdown_timeout": 2.0,
         "logger.level": "info",
         "logger.events": "llm.**",
@@ -151,10 +153,15 @@ class _Preparation:
             self._try(require_wrapt)
         definitions = self._scalar("metrics", read_metrics) or []
         limit = self._scalar("max_series", read_with(check_count, "max_series"))
-        if limit is not None:
+        idle = self._scalar("max_idle", read_idle)
+        if limit is not None and idle is not None:
             from llmevents.metrics import MetricStore
 
-            result.store = self._try(lambda: MetricStore(definitions, max_series=limit))
+            result.store = self._try(
+                lambda: MetricStore(
+                    definitions, max_series=limit, max_idle=idle or None
+                )
+            )
         timeout = self._scalar(
             "shutdown_timeout", read_with(check_seconds, "shutdown_timeout")
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmevents._errors import OptionError
+from llmevents._options import check_seconds
 from llmevents.config._errors import ConfigError, one_of
 from llmevents.config._given import Given
 from llmevents.config._merge import names
@@ -39,6 +40,13 @@ def read_flag(given: Given) -> bool:
     if flag is None:
         raise ConfigError(given.value, "enabled", "true or false", given.source)
     return flag
+
+
+def read_idle(given: Given) -> float:
+    """Read ``max_idle``: seconds, or false for never, which is 0."""
+    if given.flag() is False:
+        return 0.0
+    return read_with(check_seconds, "max_idle")(given)
 
 
 def read_sdks(given: Given) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from llmevents.metrics import MetricDefinitionError
 DOCUMENTED = (ConfigError, MetricDefinitionError, ModuleNotFoundError)
 
 KEYS = st.sampled_from(
-    ["enabled", "instrument", "metrics", "max_series", "logger", "level", "events",
+    ["enabled", "instrument", "metrics", "max_series", "max_idle", "logger", "level", "events",
      "shutdown_timeout", "reporters", "acme", "port", "headers", "otel", "tool",
      "log_level", "otlp_enabled", "telemetry_backend", "otel_endpoint", "", "x"]
 )  # fmt: skip

@@ -120,6 +120,21 @@ def test_max_series_is_the_limit() -> None:
         assert len(telemetry.metrics.snapshot().families["a.b.c"].series) == 3
 
 
+@pytest.mark.parametrize(("idle", "shown"), [(1e-9, 0), (3600, 1), (False, 1), (0, 1)])
+def test_a_series_is_forgotten_after_max_idle(idle: float, shown: int) -> None:
+    bus = Bus()
+    counter = Counter("a.b.c")
+    with configure(bus=bus, logger=False, metrics=counter, max_idle=idle) as telemetry:
+        bus.execute("a.b", {})
+        telemetry.metrics.snapshot()
+        assert len(telemetry.metrics.snapshot().families["a.b.c"].series) == shown
+
+
+def test_an_idle_time_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_idle to be .*seconds"):
+        configure(bus=Bus(), max_idle="soon")  # type: ignore[arg-type]  # being tested
+
+
 def test_a_second_time_is_refused_until_the_first_has_ended() -> None:
     complaint = r"configured already: .*shutdown\(\)"
     with configure(bus=Bus()), pytest.raises(LLMEventsError, match=complaint):
