@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from operator import sub
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -130,27 +131,27 @@ def _since(family: Family, earlier: Family | None) -> tuple[Series, ...]:
 def difference(definition: Metric, value: Value, earlier: Value) -> Value | None:
     """Return what came in between *earlier* and *value*, or None if nothing did.
 
-    That is *value* itself for a `LastValue`.
+    That is *value* itself for a `LastValue`, and if *earlier* is of another kind, from
+    another store.
     """
     if value == earlier:
         return None
+    if isinstance(definition, LastValue):
+        return value
     if isinstance(value, Histogram) and isinstance(earlier, Histogram):
-        counts = (
-            one - other for one, other in zip(value.counts, earlier.counts, strict=True)
-        )
+        counts = map(sub, value.counts, earlier.counts)
         return Histogram(value.bounds, tuple(counts), add(value.sum, -earlier.sum))
     if isinstance(value, ExponentialHistogram):
-        return _exponential_difference(value, earlier)
-    if isinstance(definition, LastValue) or not isinstance(earlier, (int, float)):
-        return value
-    return add(value, -earlier) if isinstance(value, (int, float)) else value
+        if isinstance(earlier, ExponentialHistogram):
+            return _exponential_difference(value, earlier)
+    elif isinstance(value, (int, float)) and isinstance(earlier, (int, float)):
+        return add(value, -earlier)
+    return value
 
 
 def _exponential_difference(
-    value: ExponentialHistogram, earlier: Value
+    value: ExponentialHistogram, earlier: ExponentialHistogram
 ) -> ExponentialHistogram:
-    if not isinstance(earlier, ExponentialHistogram):
-        return value
     counts = {
         key: more
         for key, count in value.counts.items()

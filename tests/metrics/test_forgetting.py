@@ -11,6 +11,8 @@ from llmevents.metrics import (
     Counter,
     Distribution,
     Exemplar,
+    LastValue,
+    Metric,
     MetricStore,
     Series,
     Sum,
@@ -94,6 +96,7 @@ def test_deltas_are_what_came_in_since() -> None:
         Sum("a.b.n", tags=("user",)),
         Distribution("d", event="a.b", measurement="n", buckets=(1, 5)),
         Summary("s", event="a.b", measurement="n"),
+        LastValue("last", event="a.b", measurement="n"),
     )
     emit(bus, "one", "two", n=5)
     first, cursor = store.deltas()
@@ -107,6 +110,7 @@ def test_deltas_are_what_came_in_since() -> None:
     assert [each.value for each in first.families["a.b.n"].series] == [5, 5]
     assert all(not family.series for family in nothing.families.values())
     assert shown("a.b.n") == [1]
+    assert shown("last") == [1]
     (histogram,) = shown("d")
     (exponential,) = shown("s")
     assert getattr(histogram, "counts", None) == (1, 0, 0)
@@ -175,6 +179,77 @@ def test_totals_are_exact_while_series_expire_and_come_back_all_the_time() -> No
     assert sum(values(store, "a.b.n").values()) == 8000
 
 
+def test_a_series_is_removed_once() -> None:
+    """Two readers may find it idle at the same time."""
+    bus, store = attached(Sum("a.b.n", tags=("user",)))
+    emit(bus, "one")
+    slots = list(store._shards.states())
+
+    assert store._forget(slots) == 1
+    assert store._forget(slots) == 0
+
+
+def test_a_series_that_comes_back_when_there_is_no_room_is_past_the_limit() -> None:
+    bus, store = attached(Sum("a.b.n", tags=("user",)), max_series=1)
+    emit(bus, "one", n=5)
+    (slot,) = store._shards.states()
+    slot.family.remove(slot)
+    emit(bus, "two")
+
+    store._shards.forget(frozenset([slot]), {})
+
+    assert values(store, "a.b.n") == {
+        (("user", "two"),): 1,
+        (("user", "__overflow__"),): 5,
+    }
+
+
+def test_only_one_reader_looks_for_idle_series() -> None:
+    clock = ManualClock()
+    bus = Bus()
+    store = MetricStore([Sum("a.b.n", tags=("user",))], max_idle=1, clock=clock)
+    store.attach(bus)
+    emit(bus, "one")
+    store.snapshot()
+    clock.advance(2 * SECOND)
+    expiry = store._expiry
+    assert expiry is not None
+
+    with expiry._lock:
+        assert values(store, "a.b.n") == {(("user", "one"),): 1}
+    assert values(store, "a.b.n") == {}
+    store.after_fork_in_child()
+    assert values(store, "a.b.n") == {}
+
+
+def test_a_reader_does_not_wait_for_ever_for_series_to_be_forgotten() -> None:
+    """Its own thread may have been interrupted at that."""
+    bus, store = attached(Sum("a.b.n"))
+    emit(bus, "one")
+    store._shards._forgotten += 1
+
+    assert values(store, "a.b.n") == {(): 1}
+
+
+def test_what_another_kind_of_metric_came_to_is_no_earlier_value() -> None:
+    kinds: list[Metric] = [
+        Sum("a.b.n"),
+        Distribution("a.b.n", buckets=(1,)),
+        Summary("a.b.n"),
+    ]
+    snapshots = []
+    for kind in kinds:
+        bus, store = attached(kind)
+        emit(bus, "one")
+        snapshots.append(store.snapshot())
+
+    for one in snapshots:
+        for other in snapshots:
+            changed = one.since(other).families["a.b.n"].series
+            expected = () if one is other else one.families["a.b.n"].series
+            assert [each.raw for each in changed] == [each.raw for each in expected]
+
+
 @pytest.mark.parametrize("seconds", [-1, "60", float("nan"), True])
 def test_an_idle_time_that_is_none_is_refused(seconds: float) -> None:
     with pytest.raises(OptionError, match="max_idle"):
@@ -210,6 +285,17 @@ def test_the_newest_exemplar_of_each_bucket_is_kept() -> None:
 
     store.exemplify(None)
     assert exemplars(store) == {}
+
+
+def test_the_newest_exemplar_wins_whichever_thread_it_is_from() -> None:
+    bus, store = attached(Distribution("a.b.n", buckets=(5,)))
+    store.exemplify(lambda metadata: {"user": str(metadata["user"])})
+
+    emit(bus, "one")
+    in_threads(1, lambda number: emit(bus, "two"))
+    store.snapshot()  # the thread's is folded, and comes before this one's
+
+    assert exemplars(store)[0].attributes["user"] == "two"
 
 
 def test_an_event_without_a_trace_has_no_exemplar() -> None:

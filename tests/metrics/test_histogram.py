@@ -188,6 +188,12 @@ def test_merging_is_the_same_as_counting_together(
     assert parts[0].merge(parts[1]) == together
 
 
+def test_sums_of_floats_are_merged_correctly_rounded() -> None:
+    parts = summary(0.1), summary(0.2)
+
+    assert parts[0].merge(parts[1]).sum == 0.1 + 0.2
+
+
 @given(st.lists(SIZES, min_size=1))
 def test_what_was_stored_comes_back(numbers: list[float]) -> None:
     found = summary(*numbers)

@@ -19,6 +19,9 @@ from llmevents.metrics import (
 )
 from llmevents.metrics import _store as store_module
 from llmevents.metrics._cells import State, Total
+from llmevents.metrics._groups import Group
+from llmevents.metrics._shards import GroupRows
+from llmevents.metrics._tags import KeyedTags
 from tests.metrics.readings import (
     MODEL,
     attached,
@@ -379,3 +382,117 @@ def test_series_are_in_the_order_in_which_they_came_up() -> None:
         bus.execute("a.b", {}, {"t": tag})
 
     assert [tags[0][1] for tags in values(store, "a.b.n")] == ["z", "a", "__overflow__"]
+
+
+# --- The plan ------------------------------------------------------------------------
+
+
+def test_what_two_metrics_have_in_common_is_worked_out_once() -> None:
+    calls: list[str] = []
+
+    def keep(measurements: object, metadata: object) -> bool:
+        calls.append("keep")
+        return True
+
+    def tags(measurements: object, metadata: object) -> dict[str, str]:
+        calls.append("tags")
+        return {"x": "y"}
+
+    bus, store = attached(
+        Counter("one", event="a.b", keep=keep, tags=tags),
+        Counter("two", event="a.b", keep=keep, tags=tags, constant_tags={"k": 1}),
+        Counter("three", event="a.b", keep=keep),
+    )
+    bus.execute("a.b", {})
+
+    assert sorted(calls) == ["keep", "tags"]
+    assert values(store, "two") == {(("x", "y"), ("k", "1")): 1}
+
+
+def test_functions_that_cannot_be_hashed_are_told_apart_by_identity() -> None:
+    class Tags:
+        __hash__ = None  # type: ignore[assignment]  # as of a class with __eq__ only
+
+        def __init__(self, value: str) -> None:
+            self.value = value
+
+        def __call__(self, measurements: object, metadata: object) -> dict[str, str]:
+            return {"x": self.value}
+
+    bus, store = attached(
+        Counter("one", event="a.b", tags=Tags("1")),
+        Counter("two", event="a.b", tags=Tags("2")),
+    )
+    bus.execute("a.b", {})
+
+    assert values(store, "one") == {(("x", "1"),): 1}
+    assert values(store, "two") == {(("x", "2"),): 1}
+
+
+def test_a_conversion_is_worked_out_once_for_all_that_need_it() -> None:
+    options: dict[str, Any] = {"measurement": "s", "unit": ("second", "millisecond")}
+    bus, store = attached(
+        Sum("t", event="a.a", unit=("nanosecond", "millisecond"), tags=("k",)),
+        Sum("t", event="a.b", constant_tags={"k": "1"}, **options),
+        Sum("t", event="a.b", constant_tags={"k": "2"}, **options),
+    )
+    bus.execute("a.b", {"s": 2})
+
+    assert values(store, "t") == {(("k", "1"),): 2000, (("k", "2"),): 2000}
+    assert store.source("a.b").count("convert") == 1
+
+
+def test_the_handler_that_is_listed_takes_events_as_well() -> None:
+    bus, store = attached(Counter("calls", event="a.*"))
+    (info,) = bus.list_handlers()
+
+    info.handler(("a", "b"), {}, {}, None)
+
+    assert value(store, "calls") == 1
+
+
+def test_a_row_is_not_made_twice() -> None:
+    """Between the look-up and this, an interruption may have been here."""
+    bus, store = attached(Counter("calls", event="a.b", tags=("x",)))
+    bus.execute("a.b", {}, {"x": "y"})
+    (member,) = store._shards.mine().groups
+    assert f"local.{member}" in store.source("a.b")
+    runtime = store._runtime
+    group = Group(
+        member, [store._families["calls"]], KeyedTags(("x",), ()), runtime.shards, 9
+    )
+
+    assert group.open(("y",)) is None
+    assert value(store, "calls") == 1
+
+
+def test_a_row_whose_series_is_forgotten_meanwhile_is_not_remembered() -> None:
+    bus, store = attached(Counter("calls", event="a.b", tags=("x",)))
+    bus.execute("a.b", {}, {"x": "y"})
+    family = store._families["calls"]
+
+    class Meanwhile(Group):
+        """Somebody forgets the series before its row can be looked up."""
+
+        def _row(self, rows: GroupRows, key: tuple[str | None, ...]) -> list[Any]:
+            row = super()._row(rows, key)
+            store.prune({"x": "z"})
+            return row
+
+    tags = KeyedTags(("x",), ())
+    group = Meanwhile("g", [family], tags, store._runtime.shards, 9)
+
+    assert group.open(("z",)) is None
+    assert store._shards.mine().groups["g"].lookup == {}
+    assert values(store, "calls") == {(("x", "y"),): 1}
+
+
+def test_the_store_tells_what_it_could_not_take_in() -> None:
+    bus, store = attached(Sum("a.b.n", tags=("x",)), max_series=1)
+    for x in "yz":
+        bus.execute("a.b", {"n": 1}, {"x": x})
+    bus.execute("a.b", {"n": math.nan})
+    bus.execute("a.b", {})
+
+    assert (store.refused, store.skipped) == (1, 1)
+    assert store.overflowing == ("a.b.n",)
