@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,15 @@ class Group:
         places: Where each metric's places begin in a row.
     """
 
-    __slots__ = ("_families", "_most", "_reader", "_shards", "name", "places")
+    __slots__ = (
+        "_families",
+        "_first_event",
+        "_most",
+        "_reader",
+        "_shards",
+        "name",
+        "places",
+    )
 
     def __init__(
         self,
@@ -35,13 +43,16 @@ class Group:
         families: Sequence[FamilySlots],
         reader: TagReader,
         shards: ShardSet,
+        *,
         most: int,
+        first_event: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._families = tuple(families)
         self._reader = reader
         self._shards = shards
         self._most = most
+        self._first_event = first_event
         widths = [len(family.kind.places()) for family in families]
         self.places = tuple(accumulate(widths[:-1], initial=0))
 
@@ -74,6 +85,7 @@ class Group:
             # An interruption may have been faster.
             rows = groups.setdefault(self.name, GroupRows(self.places))
             vars(self._shards.local)[self.name] = rows.lookup
+            self._first_event()
         return rows
 
     def _is_past_the_limit(self, key: Key) -> bool:

@@ -206,6 +206,25 @@ class MetricStore:
         """
         self._runtime.exemplars = source
 
+    def on_first_event(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have *callback* called when a thread records for the first time.
+
+        In a forked child that is at its first event: who reads the store in a thread
+        can start it there again, and nothing is paid for other events. It may be
+        called more than once, in the thread that emits, which goes on afterwards. What
+        it raises is dropped.
+
+        Returns:
+            What ends it.
+        """
+        self._runtime.on_first_event += (callback,)
+
+        def end() -> None:
+            kept = (one for one in self._runtime.on_first_event if one is not callback)
+            self._runtime.on_first_event = tuple(kept)
+
+        return end
+
     def prune(self, tags: Mapping[str, str]) -> int:
         """Forget all series that have *tags*, of all metrics; return how many.
 

@@ -75,12 +75,21 @@ class Runtime:
         checks: What checks values that are no plain integers.
         max_series: Limit of the series of each metric.
         exemplars: Where to find the trace of an event; None for nowhere.
+        on_first_event: Called when a thread records for the first time.
     """
 
     shards: ShardSet
     checks: Checks
     max_series: int
     exemplars: ExemplarSource | None = None
+    on_first_event: tuple[Callable[[], object], ...] = ()
+
+    def first_event(self) -> None:
+        """Tell those who want to know that a thread records for the first time."""
+        for callback in self.on_first_event:
+            # An event is not to be lost for it.
+            with suppress(Exception):
+                callback()
 
 
 class PlanWriter:
@@ -132,7 +141,14 @@ class PlanWriter:
         runtime = self._runtime
         # Twice the series: text that is cleaned may differ and mean the same.
         most = 2 * runtime.max_series
-        group = Group(name, families, reader, runtime.shards, most)
+        group = Group(
+            name,
+            families,
+            reader,
+            runtime.shards,
+            most=most,
+            first_event=runtime.first_event,
+        )
         updates = []
         afterwards = []
         for position, member in enumerate(members):

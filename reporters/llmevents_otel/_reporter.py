@@ -248,8 +248,7 @@ class OTelReporter:
             found = _metrics.to_metrics(metrics.snapshot(), names)
             pipeline.load(found, MOST_POINTS)
 
-        events = [event for each in metrics.definitions for event in each.events]
-        session.collect_with(collect, list(dict.fromkeys(events)))
+        session.collect_with(collect, metrics)
 
     @property
     def _target(self) -> _signals.Target:

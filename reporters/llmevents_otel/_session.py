@@ -17,15 +17,8 @@ from llmevents_otel._retry import RetryPolicy
 
 
 if TYPE_CHECKING:
-    from llmevents import (
-        Bus,
-        EventName,
-        Handler,
-        Measurements,
-        Metadata,
-        Name,
-        Subscription,
-    )
+    from llmevents import Bus, Handler, Name, Subscription
+    from llmevents.metrics import MetricStore
     from llmevents_otel._otlp import Sender
     from llmevents_otel._spans import SpanRecorder
 
@@ -66,7 +59,7 @@ class Session:
         self._pid = os.getpid()
         self._signals: dict[str, _Signal] = {}
         self._collect: Callable[[Pipeline], None] | None = None
-        self._events: list[EventName] = []
+        self._store: MetricStore | None = None
         self._subscriptions: list[Subscription] = []
         self._flushed_too: list[Any] = []
         self._at_stop: list[Callable[[], None]] = []
@@ -88,11 +81,11 @@ class Session:
         self._signals[name] = _Signal(records, make_sender, places)
 
     def collect_with(
-        self, collect: Callable[[Pipeline], None], events: list[EventName]
+        self, collect: Callable[[Pipeline], None], metrics: MetricStore
     ) -> None:
-        """Have *collect* load the metrics, which are made of *events*."""
+        """Have *collect* load the *metrics*."""
         self._collect = collect
-        self._events = events
+        self._store = metrics
 
     def attach(self, events: list[Name], handler: Handler) -> None:
         """Attach *handler* to the bus until the session stops."""
@@ -116,9 +109,9 @@ class Session:
     def start(self) -> None:
         """Start the thread that sends."""
         self.is_running = True
-        if self._collect is not None and self._events and len(self._signals) == 1:
+        if self._store is not None and len(self._signals) == 1:
             # Spans and log records show by themselves that a child has come to life.
-            self.attach([*self._events], self._notice)
+            self.at_stop(self._store.on_first_event(self._notice))
         if self._signals:
             atexit.register(self._at_exit)
             self._exporter().attend()
@@ -176,13 +169,7 @@ class Session:
             queued=sum(each.queued for each in counts),
         )
 
-    def _notice(
-        self,
-        event: EventName,  # noqa: ARG002  # a handler's signature
-        measurements: Measurements,  # noqa: ARG002
-        metadata: Metadata,  # noqa: ARG002
-        config: object,  # noqa: ARG002
-    ) -> None:
+    def _notice(self) -> None:
         """Start the thread of a forked child, whose metrics nobody else sends."""
         if os.getpid() not in self._exporters:
             self._exporter().attend()

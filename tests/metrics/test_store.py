@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -25,6 +27,7 @@ from llmevents.metrics._tags import KeyedTags
 from tests.metrics.readings import (
     MODEL,
     attached,
+    in_threads,
     value,
     values,
 )
@@ -459,7 +462,11 @@ def test_a_row_is_not_made_twice() -> None:
     assert f"local.{member}" in store.source("a.b")
     runtime = store._runtime
     group = Group(
-        member, [store._families["calls"]], KeyedTags(("x",), ()), runtime.shards, 9
+        member,
+        [store._families["calls"]],
+        KeyedTags(("x",), ()),
+        runtime.shards,
+        most=9,
     )
 
     assert group.open(("y",)) is None
@@ -480,7 +487,7 @@ def test_a_row_whose_series_is_forgotten_meanwhile_is_not_remembered() -> None:
             return row
 
     tags = KeyedTags(("x",), ())
-    group = Meanwhile("g", [family], tags, store._runtime.shards, 9)
+    group = Meanwhile("g", [family], tags, store._runtime.shards, most=9)
 
     assert group.open(("z",)) is None
     assert store._shards.mine().groups["g"].lookup == {}
@@ -496,3 +503,56 @@ def test_the_store_tells_what_it_could_not_take_in() -> None:
 
     assert (store.refused, store.skipped) == (1, 1)
     assert store.overflowing == ("a.b.n",)
+
+
+# --- The first event -----------------------------------------------------------------
+
+
+def test_the_first_event_of_each_thread_is_announced() -> None:
+    bus, store = attached(Counter("calls", event="a.b", tags=("x",)))
+    seen: list[str] = []
+    end = store.on_first_event(lambda: seen.append(threading.current_thread().name))
+    other = store.on_first_event(lambda: None)
+
+    for x in "yyz":
+        bus.execute("a.b", {}, {"x": x})
+    here, *_ = seen
+    in_threads(1, lambda number: bus.execute("a.b", {}, {"x": "y"}))
+    end()
+    in_threads(1, lambda number: bus.execute("a.b", {}, {"x": "y"}))
+    other()
+
+    assert here == threading.current_thread().name
+    assert len(seen) == 2
+    assert values(store, "calls") == {(("x", "y"),): 4, (("x", "z"),): 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_the_first_event_of_a_forked_child_is_announced() -> None:
+    bus, store = attached(Counter("calls", event="a.b"))
+    bus.execute("a.b", {})
+    seen: list[int] = []
+    store.on_first_event(lambda: seen.append(os.getpid()))
+    bus.execute("a.b", {})
+
+    pid = os.fork()
+    if pid == 0:
+        bus.execute("a.b", {})
+        os._exit(0 if seen == [os.getpid()] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert seen == []
+
+
+def test_a_callback_that_fails_costs_no_event() -> None:
+    bus, store = attached(Counter("calls", event="a.b"))
+
+    def fail() -> NoReturn:
+        raise ValueError
+
+    store.on_first_event(fail)
+    bus.execute("a.b", {})
+    bus.execute("a.b", {})
+
+    assert value(store, "calls") == 2
+    assert bus.stats()["handler_failures"] == 0
