@@ -102,6 +102,8 @@ class Group:
         row = rows.rows.get(known)
         while row is None or any(slot.is_gone for slot in row[-1]):
             if row is not None:
+                # Who forgets its series has yet to take it out.
+                rows.replaced[id(row)] = row
                 rows.rows.pop(known, None)
             slots = tuple(family.admit(known, tags) for family in self._families)
             if all(slot.is_overflow for slot in slots):

@@ -40,14 +40,25 @@ class GroupRows:
     Attributes:
         lookup: Rows by tags as events have them; what the compiled plan looks into.
         rows: The same rows by tags as they are shown. Each is here once.
+        replaced: Rows of forgotten series, by identity, for which there are new ones
+            before they were taken out. A row gets here before it leaves *rows*.
     """
 
-    __slots__ = ("lookup", "places", "rows")
+    __slots__ = ("lookup", "places", "replaced", "rows")
 
     def __init__(self, places: tuple[int, ...]) -> None:
         self.places = places
         self.lookup: dict[Key, Row] = {}
         self.rows: dict[TagKey, Row] = {}
+        self.replaced: dict[int, Row] = {}
+
+    def all(self) -> list[Row]:
+        """Return every row once, whatever its thread does meanwhile."""
+        rows = list(self.rows.values())
+        if not self.replaced:
+            return rows
+        found = {id(row): row for row in rows}
+        return list({**found, **self.replaced}.values())
 
 
 class Shard:
@@ -74,7 +85,7 @@ class Shard:
         # Lists of values and copies of rows come about in one step.
         for group in list(self.groups.values()):
             places = group.places
-            for live in list(group.rows.values()):
+            for live in group.all():
                 read_row(live.copy(), places, into)
 
 
@@ -217,7 +228,9 @@ class ShardSet:
             if expected is not None:
                 for slot in gone & states.keys():
                     if states[slot] != expected.get(slot):
-                        states[slot.family.revive(slot)] = states[slot]
+                        again = slot.family.revive(slot)
+                        known = [states[again]] if again in states else []
+                        states[again] = _merge(again, [*known, states[slot]])
             self._base = _Base(
                 {slot: state for slot, state in states.items() if slot not in gone},
                 {k: v for k, v in base.exemplars.items() if k[0] not in gone},
@@ -263,11 +276,15 @@ def _merge(slot: Slot, states: Sequence[State]) -> State:
 
 def _take_out(group: GroupRows, gone: frozenset[Slot]) -> list[Row]:
     """Take all rows with a series in *gone* out of *group*."""
-    taken = {}
+    taken = {id(row): row for row in group.all() if not gone.isdisjoint(row[-1])}
     for shown in list(group.rows):
-        row = group.rows[shown]
-        if not gone.isdisjoint(row[-1]):
-            taken[id(row)] = group.rows.pop(shown)
+        if id(group.rows.get(shown)) in taken:
+            row = group.rows.pop(shown, None)
+            if row is not None and id(row) not in taken:
+                # A new one, which its thread has made between the look and the step.
+                group.replaced[id(row)] = row
+    for identity in taken:
+        group.replaced.pop(identity, None)
     for key in list(group.lookup):
         if id(group.lookup.get(key)) in taken:
             group.lookup.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from llmevents.metrics import (
     Sum,
     Summary,
 )
+from llmevents.metrics._admission import TagKey
+from llmevents.metrics._cells import Row
 from llmevents.testing import ManualClock
 from tests.metrics.readings import attached, frequent_switches, in_threads, values
 
@@ -202,6 +205,58 @@ def test_a_series_that_comes_back_when_there_is_no_room_is_past_the_limit() -> N
         (("user", "two"),): 1,
         (("user", "__overflow__"),): 5,
     }
+
+
+def test_an_event_while_its_series_is_being_forgotten_is_not_lost() -> None:
+    """Also if it comes with another spelling of the tag, which finds no row yet."""
+    bus, store = attached(Sum("a.b.n", tags=("user",)))
+    emit(bus, "one")
+    (slot,) = store._shards.states()
+    slot.family.remove(slot)
+
+    emit(bus, "one\0", "one")
+    assert values(store, "a.b.n") == {(("user", "one"),): 1}
+    store._shards.forget(frozenset([slot]), {})
+    emit(bus, "one")
+
+    assert values(store, "a.b.n") == {(("user", "one"),): 4}
+
+
+def test_a_row_that_is_made_while_another_is_taken_out_stays() -> None:
+    bus, store = attached(Sum("a.b.n", tags=("user",)))
+    emit(bus, "one", n=5)
+    (slot,) = store._shards.states()
+    slot.family.remove(slot)
+    (group,) = store._shards.mine().groups.values()
+
+    class Meanwhile(dict[TagKey, Row]):
+        """The thread replaces the row after it was looked at."""
+
+        def pop(self, key: TagKey, *default: Any) -> Any:  # noqa: ANN401  # as the base
+            group.rows = dict(self)
+            emit(bus, "one\0")
+            self.update(group.rows)
+            group.rows = self
+            return super().pop(key, *default)
+
+    group.rows = Meanwhile(group.rows)
+    store._shards.forget(frozenset([slot]))
+    emit(bus, "one\0")
+
+    assert values(store, "a.b.n") == {(("user", "one"),): 2}
+
+
+def test_what_comes_back_is_added_to_what_ended_threads_have_left() -> None:
+    bus, store = attached(Sum("a.b.n", tags=("user",)))
+    emit(bus, "one", n=5)
+    (slot,) = store._shards.states()
+    slot.family.remove(slot)
+    in_threads(1, lambda number: emit(bus, "one", n=2))
+    store.snapshot()
+
+    store._shards.forget(frozenset([slot]), {})
+
+    assert values(store, "a.b.n") == {(("user", "one"),): 7}
 
 
 def test_only_one_reader_looks_for_idle_series() -> None:
