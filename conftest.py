@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
@@ -13,7 +15,13 @@ pytest_collect_file = (
     Sybil(parsers=[MarkdownCodeBlockParser()], patterns=["README.md", "docs/*.md"])
     + Sybil(
         parsers=[DocTestParser()],
-        patterns=["llmevents/**/*.py", "reporters/**/*.py"],
+        # One for each depth: before Python 3.13 ``**`` matches a single folder.
+        patterns=[
+            "llmevents/*.py",
+            "llmevents/*/*.py",
+            "llmevents/*/*/*.py",
+            "reporters/*/*.py",
+        ],
         document_types={".py": PythonDocStringDocument},
     )
 ).pytest()
@@ -23,3 +31,9 @@ settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Keep collections short: many tests ask for one, and thousands are collected."""
+    gc.collect()
+    gc.freeze()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmevents._bus import Bus, default_bus
 from llmevents._context import context, propagate
 from llmevents._errors import (
+    BudgetExceededError,
     DecoratorError,
     EventNameError,
     EventPayloadError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         reporting,
         signals,
         testing,
+        web,
     )
     from llmevents._background import Background, background
     from llmevents.config import ConfigError, Telemetry, configure, get_config
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Background",
+    "BudgetExceededError",
     "Bus",
     "ConfigError",
     "DecoratorError",
@@ -106,6 +109,7 @@ __all__ = [
     "stats",
     "testing",
     "uninstrument",
+    "web",
 ]
 
 attach = default_bus.attach

@@ -193,14 +193,16 @@ def background(
 
     Examples:
         >>> import llmevents
+        >>> stored = []
         >>> def store(event, measurements, metadata, config):
-        ...     print(event, measurements)
+        ...     stored.append((event, measurements))
         >>> queued = llmevents.background(store)
         >>> subscription = llmevents.attach("store", "docs.**", queued)
         >>> llmevents.execute("docs.saved", {"count": 1})
         >>> queued.shutdown()
-        ('docs', 'saved') {'count': 1}
         True
+        >>> stored
+        [(('docs', 'saved'), {'count': 1})]
         >>> subscription.detach()
     """
     _check_background_handler(handler)

@@ -32,6 +32,13 @@ USAGE: Units = {
     "audio_output_tokens": ("token", "Output that was audio."),
     "image_input_tokens": ("token", "Input that was images."),
     "image_output_tokens": ("token", "Output that was images."),
+    "cache_write_1h_tokens": ("token", "Written to the cache for an hour."),
+    "tool_input_tokens": ("token", "Input that results of the provider's tools were."),
+    "pages": ("1", "Pages that were read."),
+    "images": ("1", "Images that were made."),
+    "searches": ("1", "Searches that were billed."),
+    "characters": ("1", "Characters that were spoken or translated."),
+    "audio_duration": ("nanosecond", "Length of the audio."),
     "cost_nano_usd": ("nano_usd", "What the call cost; absent where unpriced."),
 }
 
@@ -46,9 +53,18 @@ CALL: Mapping[str, str] = {
     "status": "Terminal: `success`, `error`, `timeout` or `cancelled`.",
     "finish_reasons": "Why each choice ended.",
     "usage_complete": "False if the stream ended before its usage could have come.",
-    "cost_source": "Who stated the price.",
+    "cost_source": "Who stated the price; `mixed` for requests of several sources.",
+    "price_date": "The day whose price it is.",
+    "cached": "True if the answer came from the program's own cache; else absent.",
+    "batch": "True if it was part of a batch; absent otherwise.",
+    "tool_calls": "Names of the tools that the response asks to call.",
+    "conversation_id": "The provider's id of the conversation.",
+    "server_address": "Host that the request went to.",
+    "server_port": "Port that it went to, where it is not the scheme's own.",
+    "output_type": "`text`, `json`, `image` or `speech`, where it was asked for.",
     "temperature": "Request parameter.",
     "top_p": "Request parameter.",
+    "top_k": "Request parameter.",
     "max_tokens": "Request parameter.",
     "seed": "Request parameter.",
     "frequency_penalty": "Request parameter.",
@@ -60,16 +76,9 @@ CALL: Mapping[str, str] = {
     "http_status": "Status code of the provider's answer; terminal, on errors.",
 }
 
-REQUEST: Mapping[str, str] = {
-    "provider": "OpenTelemetry's name of the provider.",
-    "model": "The model that was asked for.",
-    "http_status": "Status code of the answer.",
-    "span_id": "The call's span.",
-}
-
 INFERENCE: dict[str, tuple[Units, Stability]] = {
     "chat": ({}, "stable"),
-    "completion": ({}, "experimental"),
+    "completion": ({}, "stable"),
     "embedding": (
         {
             "texts": ("1", "Texts that were embedded."),
@@ -77,34 +86,68 @@ INFERENCE: dict[str, tuple[Units, Stability]] = {
         },
         "stable",
     ),
-    "ocr": ({"pages": ("1", "Pages that were read.")}, "experimental"),
-    "transcription": (
-        {"audio_duration": ("nanosecond", "Length of the audio.")},
-        "experimental",
-    ),
-    "speech": (
-        {"audio_duration": ("nanosecond", "Length of the audio.")},
-        "experimental",
-    ),
-    "translation": (
-        {"audio_duration": ("nanosecond", "Length of the audio.")},
-        "experimental",
-    ),
-    "image": ({"images": ("1", "Images that were made.")}, "experimental"),
-    "rerank": ({"searches": ("1", "Searches that were billed.")}, "experimental"),
-    "search": ({"searches": ("1", "Searches that were billed.")}, "experimental"),
+    "ocr": ({}, "experimental"),
+    "transcription": ({}, "experimental"),
+    "speech": ({}, "experimental"),
+    "translation": ({}, "experimental"),
+    "image": ({}, "experimental"),
+    "rerank": ({}, "experimental"),
+    "search": ({}, "experimental"),
     "moderation": ({}, "experimental"),
 }
 """Operation -> its own measurements and its stability."""
 
-PLAIN_SPANS: dict[tuple[str, ...], str] = {
-    ("llm", "tool"): "your code",
-    ("llm", "agent"): "your code",
-    ("llm", "task"): "your code",
-    ("llm", "provider", "request"): "instrumented SDKs, inside another call",
-    ("llm", "context", "truncation"): "your code",
+REQUEST: Mapping[str, str] = {
+    "provider": "OpenTelemetry's name of the provider.",
+    "model": "The model that was asked for.",
+    "http_status": "Status code of the answer.",
+    "server_address": "Host that the request went to.",
+    "server_port": "Port that it went to, where it is not the scheme's own.",
+    "span_id": "The call's span.",
 }
-"""Spans that never carry tokens, and who emits them."""
+
+ATTEMPT: Mapping[str, str] = {
+    **REQUEST,
+    "status": "Terminal: `success`, `error`, `timeout` or `cancelled`.",
+}
+
+OPERATION: Mapping[str, str] = {"operation": CALL["operation"]}
+
+TOOL: Mapping[str, str] = {
+    **OPERATION,
+    "tool_name": "The tool.",
+    "tool_call_id": "The id that the model gave to the call of it.",
+    "tool_type": "`function`, `extension`, `datastore`, ...",
+}
+
+AGENT: Mapping[str, str] = {
+    **OPERATION,
+    "agent_name": "The agent.",
+    "agent_id": "Its id.",
+    "model": "The model that it works with.",
+}
+
+TASK: Mapping[str, str] = {
+    **OPERATION,
+    "workflow_name": "What kind of task it is.",
+    "task_id": "Which task it is; ambient for all that happens in it.",
+}
+
+PLAIN_SPANS: dict[tuple[str, ...], tuple[str, Mapping[str, str]]] = {
+    ("llm", "tool"): ("llmevents.llm.tool() and instrumented frameworks", TOOL),
+    ("llm", "agent"): ("llmevents.llm.agent() and instrumented frameworks", AGENT),
+    ("llm", "task"): ("llmevents.llm.task()", TASK),
+    ("llm", "context", "truncation"): ("your code", {}),
+}
+"""Spans that never carry tokens: who emits them, and what they say."""
+
+WEB: Mapping[str, str] = {
+    "http_method": "Method of the request, `_OTHER` if it is not a known one.",
+    "http_route": "Route that the request matched, if the framework tells; terminal.",
+    "http_status": "Status code of the response; terminal.",
+    "url_path": "Path of the request, without its query.",
+    "url_scheme": "`http` or `https`.",
+}
 
 LIMIT: Units = {
     "retry_after": ("nanosecond", "How long the provider asks to wait."),
@@ -115,7 +158,8 @@ LIMIT: Units = {
 CACHE: tuple[Units, Mapping[str, str]] = (
     {
         "count": ("1", "How many, usually 1."),
-        "size": ("byte", "Size of the entry, or of the cache."),
+        "size": ("byte", "Size of the whole cache, after it."),
+        "entry_size": ("byte", "Size of the entry."),
     },
     {"cache": "Which cache.", "key": "The entry's key, hashed."},
 )
@@ -140,6 +184,7 @@ BUDGET: tuple[Units, Mapping[str, str]] = (
         "unit": "`nano_usd`, `token` or `call`.",
         "key": "Whose budget it is.",
         "window": "The period that the limit is for.",
+        "level": "Which part of the limit was reached; of a warning.",
     },
 )
 
@@ -169,7 +214,7 @@ POINTS: tuple[_Point, ...] = (
         },
         REQUEST,
         "experimental",
-        "your code",
+        "instrumented SDKs",
     ),
     _Point(
         "llm.provider.rate_limit",
@@ -185,7 +230,7 @@ POINTS: tuple[_Point, ...] = (
         {},
         REQUEST,
         "experimental",
-        "your code",
+        "instrumented SDKs",
     ),
     *(
         _Point(
@@ -208,7 +253,7 @@ POINTS: tuple[_Point, ...] = (
         {"cost_nano_usd": USAGE["cost_nano_usd"]},
         COST,
         "experimental",
-        "your code",
+        "llmevents.llm",
     ),
     _Point(
         "llm.cost.unpriced",
@@ -216,7 +261,7 @@ POINTS: tuple[_Point, ...] = (
         {},
         COST,
         "experimental",
-        "your code",
+        "llmevents.llm",
     ),
     _Point(
         "llm.cost.threshold_exceeded",
@@ -225,18 +270,40 @@ POINTS: tuple[_Point, ...] = (
             "cost_nano_usd": ("nano_usd", "The cost that passed it."),
             "threshold_nano_usd": ("nano_usd", "The threshold."),
         },
-        {"scope": "What the threshold is for.", "key": "Which one of these."},
+        {
+            "scope": "What the threshold is for: `call`, `total` or a metadata key.",
+            "key": "Which one of these: the key's value, or the call's span.",
+            "provider": "Of a call: OpenTelemetry's name of the provider.",
+            "model": "Of a call: the model that was asked for.",
+        },
         "experimental",
-        "your code",
+        "llmevents.llm.pricing.CostThresholds",
     ),
     *(
-        _Point(f"llm.budget.{what}", f"{does}.", *BUDGET, "experimental", "your code")
+        _Point(
+            f"llm.budget.{what}",
+            f"{does}.",
+            *BUDGET,
+            "experimental",
+            "llmevents.llm.budgets",
+        )
         for what, does in (
             ("reserved", "A call has reserved its upper bound"),
             ("settled", "A call's real amount has replaced its reservation"),
             ("warning", "A warn level of a budget was reached"),
             ("exceeded", "A budget's limit was reached"),
         )
+    ),
+    _Point(
+        "llmevents.usage.raw",
+        "A call is about to end; only while somebody listens, for audits.",
+        COUNT,
+        {
+            "raw": "The provider's own usage objects, as they came.",
+            "span_id": "The call's span.",
+        },
+        "experimental",
+        "llmevents.llm",
     ),
     _Point(
         "llmevents.handler.failure",
@@ -311,8 +378,6 @@ POINTS: tuple[_Point, ...] = (
 def _built_in() -> Iterator[DeclaredEvent]:
     for operation, (measurements, stability) in INFERENCE.items():
         emitter = f"llmevents.llm.{operation}() and instrumented SDKs"
-        if stability == "experimental":
-            emitter = "your code"
         yield from span_events(
             ("llm", operation),
             {**USAGE, **measurements},
@@ -320,10 +385,24 @@ def _built_in() -> Iterator[DeclaredEvent]:
             stability=stability,
             emitted_by=emitter,
         )
-    for prefix, emitter in PLAIN_SPANS.items():
+    for prefix, (emitter, metadata) in PLAIN_SPANS.items():
         yield from span_events(
-            prefix, {}, REQUEST, stability="experimental", emitted_by=emitter
+            prefix, {}, metadata, stability="experimental", emitted_by=emitter
         )
+    yield from span_events(
+        ("llm", "provider", "request"),
+        {},
+        ATTEMPT,
+        stability="experimental",
+        emitted_by="instrumented SDKs, one per attempt",
+    )
+    yield from span_events(
+        ("http", "server", "request"),
+        {},
+        WEB,
+        stability="experimental",
+        emitted_by="llmevents.web",
+    )
     for point in POINTS:
         yield event(
             tuple(point.name.split(".")),

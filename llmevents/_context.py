@@ -45,6 +45,22 @@ class Entered(Protocol):
     outer: Any
 
 
+def take_in(variable: ContextVar[Any], entered: Entered) -> bool:
+    """Let *variable* hold *entered*, unless that is among what it holds already.
+
+    Returns:
+        Whether it did, so that `take_out` is due.
+    """
+    outer = inner = variable.get()
+    while inner is not None:
+        if inner is entered:
+            return False
+        inner = inner.outer
+    entered.outer = outer
+    variable.set(entered)
+    return True
+
+
 def take_out(variable: ContextVar[Any], left: Entered) -> None:
     """Let *variable* no longer hold *left*, nor come back to it later."""
     inner = variable.get()

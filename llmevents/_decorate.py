@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from llmevents._context import Enclave, when_lost
+from llmevents._context import Enclave, current_span, when_lost
 from llmevents._errors import DecoratorError
 from llmevents._names import parse_name
 from llmevents._span import kind_of
@@ -28,13 +28,27 @@ AnyFunction = Callable[..., Any]
 F = TypeVar("F", bound=AnyFunction)
 
 
-def decorate(function: F, bus: Bus, prefix: Name, again: Callable[[], Scope[Any]]) -> F:
+def decorate(
+    function: F,
+    bus: Bus,
+    prefix: Name,
+    again: Callable[[], Scope[Any]],
+    *,
+    always: bool = False,
+) -> F:
     """Return *function* with a span of *again* around each call.
 
     It stays what `inspect` says it is: a coroutine function remains one, and so on.
     While nobody listens, a call costs one set look-up more than a plain wrapper.
     For that its own call must not run anything: wrong arguments are a TypeError when
     a coroutine is awaited and when a generator is asked for its first item.
+
+    Args:
+        function: What to decorate.
+        bus: Where the span is emitted.
+        prefix: The span's.
+        again: Makes the scope of one call.
+        always: Enter the scope even if nobody listens.
 
     Raises:
         DecoratorError: *function* is a class, a static or class method, or not
@@ -52,7 +66,7 @@ def decorate(function: F, bus: Bus, prefix: Name, again: Callable[[], Scope[Any]
     elif _is(inspect.isgeneratorfunction, function):
         wrapper = _around_generator(function, again)
     else:
-        wrapper = _around_function(function, bus, prefix, again)
+        wrapper = _around_function(function, bus, None if always else prefix, again)
     return cast("F", wrapper)
 
 
@@ -73,11 +87,15 @@ def _is(kind: Callable[[object], bool], function: AnyFunction) -> bool:
 
 
 def _around_function(
-    function: AnyFunction, bus: Bus, prefix: Name, again: Callable[[], Scope[Any]]
+    function: AnyFunction,
+    bus: Bus,
+    prefix: Name | None,
+    again: Callable[[], Scope[Any]],
 ) -> AnyFunction:
     @wraps(function)
     def run(*args: object, **kwargs: object) -> object:
-        if prefix in bus.quiet:
+        # Within another span it may be part of a call that somebody listens to.
+        if prefix in bus.quiet and current_span.get() is None:
             return function(*args, **kwargs)
         with again() as started:
             result = function(*args, **kwargs)

@@ -1,6 +1,7 @@
 """The error tree.
 
     LLMEventsError
+    ├── BudgetExceededError   RuntimeError  a call has no room in a budget
     ├── DecoratorError        TypeError     a span around something that has no calls
     ├── EventNameError        ValueError    a name or pattern that cannot be one
     ├── EventPayloadError     TypeError     measurements or metadata are no mapping
@@ -18,12 +19,107 @@ data it speaks of as attributes.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from llmevents._show import show
 
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
 class LLMEventsError(Exception):
     """Base class of every error that llmevents raises by itself."""
+
+
+class BudgetExceededError(LLMEventsError, RuntimeError):
+    """A call was refused because a budget has no room for it; nothing was sent.
+
+    Attributes:
+        budget: The budget's name.
+        key: Whose budget it is: the values of the metadata that it is per.
+        unit: ``"nano_usd"``, ``"token"`` or ``"call"``, of all amounts.
+        amount: What the call may use.
+        spent: What is spent; None if the budget could not be checked.
+        reserved: What calls under way hold; None likewise.
+        limit: The limit.
+        window: The period that it is for: ``"month"``, ``"24h"``, ``"total"``.
+        resets_at: When there is room again by itself, in UTC; None if never, or if it
+            depends on calls under way alone.
+    """
+
+    def __init__(
+        self,
+        budget: str,
+        *,
+        key: str,
+        unit: str,
+        amount: int,
+        limit: int,
+        window: str,
+        spent: int | None = None,
+        reserved: int | None = None,
+        resets_at: datetime | None = None,
+    ) -> None:
+        self.budget = budget
+        self.key = key
+        self.unit = unit
+        self.amount = amount
+        self.limit = limit
+        self.window = window
+        self.spent = spent
+        self.reserved = reserved
+        self.resets_at = resets_at
+        whose = f"budget {show(budget)}" + (f" of {show(key)}" if key else "")
+        super().__init__(f"{whose} {self._reason()}")
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        """Go through a process pool whole, although nearly all of it is keywords."""
+        from functools import partial
+
+        whole = partial(
+            type(self),
+            self.budget,
+            key=self.key,
+            unit=self.unit,
+            amount=self.amount,
+            limit=self.limit,
+            window=self.window,
+            spent=self.spent,
+            reserved=self.reserved,
+            resets_at=self.resets_at,
+        )
+        return whole, ()
+
+    def _reason(self) -> str:
+        amount, limit = self._show(self.amount), self._show(self.limit)
+        if self.spent is None or self.reserved is None:
+            return (
+                f"could not be checked, because its store failed, for a call of up to "
+                f"{amount} (limit {limit}, window {self.window}); repair the store, or "
+                f"let calls through with on_store_failure='open'"
+            )
+        if self.amount > self.limit:
+            remedy = "lower what the call may use, such as max_tokens, or raise limit"
+        elif self.resets_at is not None:
+            when = self.resets_at.isoformat(timespec="seconds")
+            remedy = f"room comes back from {when} on; wait, or raise limit"
+        elif self.reserved:
+            remedy = "try again when calls under way have ended, or raise limit"
+        else:
+            remedy = "it never resets; raise limit"
+        return (
+            f"has no room for a call of up to {amount}: {self._show(self.spent)} spent "
+            f"and {self._show(self.reserved)} reserved of {limit}, window "
+            f"{self.window}; {remedy}"
+        )
+
+    def _show(self, amount: int) -> str:
+        if self.unit != "nano_usd":
+            return f"{amount} {self.unit}{'' if amount == 1 else 's'}"
+        dollars, nano = divmod(amount, 1_000_000_000)
+        decimals = f"{nano:09}".rstrip("0")
+        return f"{dollars}.{decimals:0<2} USD"
 
 
 class DecoratorError(LLMEventsError, TypeError):

@@ -5,13 +5,16 @@ parent is going to deliver. Objects that own either register here; in the child
 they are told once, before any other code runs, to start afresh.
 
 The hooks never log, never wait and never raise: a log record in a fork hook can
-deadlock before `os.fork` returns.
+deadlock before `os.fork` returns. There is one exception: an import that a thread of
+ours is in the middle of is waited for, within bounds, because the child could never
+finish it.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -37,6 +40,17 @@ class _Registry:
         if not self._hooked and hasattr(os, "register_at_fork"):
             self._hooked = True
             os.register_at_fork(after_in_child=self._after_fork_in_child)
+
+    def wait_for_import(self, wait: Callable[[], object]) -> None:
+        """Have *wait* called before each fork: it returns once an import is done.
+
+        Hooks run in reverse order, and those of `logging` and `concurrent.futures`
+        take locks that an import may need. So these are loaded first.
+        """
+        import concurrent.futures.thread  # noqa: F401  # it imports logging too
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=wait)
 
     def _after_fork_in_child(self) -> None:
         self.generation += 1

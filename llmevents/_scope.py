@@ -57,7 +57,10 @@ class Scope(Generic[S]):
             pass  # not hashable: span_names() says what is wrong with it
         if bus.span_names(self._prefix) is None:
             return self._silent
-        entered = self._span_type(bus, self._prefix, scoped=True)
+        return self._enter()
+
+    def _enter(self) -> S:
+        entered = self._span_type(self._bus, self._prefix, scoped=True)
         entered.begin(self._metadata)
         self._span = entered
         if entered.is_open:

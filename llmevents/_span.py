@@ -50,6 +50,9 @@ class Span:
         outer: The span that was current when this one became it, until it is left.
     """
 
+    current_in_steps = False
+    """Whether a handle is current while the stream that it watches gives an item."""
+
     __slots__ = (
         "__weakref__",
         "_bus",
@@ -90,15 +93,20 @@ class Span:
         """Return a span of a bus of its own, that nobody can ever listen to."""
         return cls(Bus(), "silent", scoped=True)
 
-    def begin(self, metadata: Metadata | None) -> None:
-        """Emit the start event. Called once, by what makes the span."""
+    def begin(self, metadata: Metadata | None, *, ago: int = 0) -> None:
+        """Emit the start event. Called once, by what makes the span.
+
+        Args:
+            metadata: Part of the start event and of the terminal one.
+            ago: How many nanoseconds ago it began, where that is told afterwards.
+        """
         if self._names is None:
             return
         self._names = names = self._join(current_span.get(), self._names)
         if names is None:
             return
         clock = self._bus.clock
-        system_time = clock.time_ns()
+        system_time = clock.time_ns() - ago
         self.span_id = span_ids.make(system_time)
         self._metadata = {
             **(ambient.get() or {}),
@@ -108,7 +116,7 @@ class Span:
         }
         if self.parent_span_id is not None:
             self._metadata["parent_span_id"] = self.parent_span_id
-        self._started_ns = clock.monotonic_ns()
+        self._started_ns = clock.monotonic_ns() - ago
         values = {"monotonic_time": self._started_ns, "system_time": system_time}
         try:
             self._bus.execute(names.start, values, dict(self._metadata))
@@ -117,7 +125,7 @@ class Span:
             with suppress(Exception):
                 self.fail(error)
             raise
-        self._started_ns = clock.monotonic_ns()
+        self._started_ns = clock.monotonic_ns() - ago
 
     def measure(self, /, **measurements: object) -> None:
         """Add measurements to the terminal event; the last value of a key wins.
@@ -185,13 +193,13 @@ class Span:
         The first one emits ``<prefix>.first_chunk``, and each one
         ``<prefix>.chunk`` while somebody listens to that.
         """
-        names = self._names
-        if names is None or not self.is_open:
+        if not self.is_open:
             return
+        names = self._names
         index = self._count_chunk()
         if index == 0:
             self._first_chunk(names)
-        if self._bus.has_handlers(names.chunk):
+        if names is not None and self._bus.has_handlers(names.chunk):
             now = self._bus.clock.monotonic_ns()
             values = {"index": index, "monotonic_time": now}
             self._bus.execute(names.chunk, values, dict(self._metadata))
@@ -324,7 +332,7 @@ class Span:
                 self._emit_end(names.stop if error is None else names.exception, now)
 
     def _emit_end(self, event: EventName, now: int) -> None:
-        chunks = self._count_chunk()
+        chunks = self._chunks()
         self._bus.execute(
             event,
             {
@@ -350,7 +358,13 @@ class Span:
             else:
                 self._measurements[key] = number
 
-    def _first_chunk(self, names: SpanNames) -> None:
+    def _chunks(self) -> int:
+        """Return how many chunks there were. Called once, at the end."""
+        return self._count_chunk()
+
+    def _first_chunk(self, names: SpanNames | None) -> None:
+        if names is None:
+            return
         now = self._bus.clock.monotonic_ns()
         waited = now - self._started_ns
         self._measurements["time_to_first_chunk"] = waited

@@ -7,7 +7,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from llmevents._context import when_lost
+from llmevents._context import current_span, take_in, take_out, when_lost
 
 
 if TYPE_CHECKING:
@@ -30,10 +30,20 @@ class _Observed(Generic[T]):
         self._span = span
         self._stream = stream
         self._on_chunk = on_chunk
+        self._enters = span.current_in_steps and not span.scoped
         span.stream_opened()
         self._abandoned = when_lost(
             self, span, partial(span.stream_ended, None, exhausted=False)
         )
+
+    def _enter(self) -> bool:
+        """Let what happens until the next item belong to the span."""
+        span = self._span
+        return self._enters and span.is_open and take_in(current_span, span)
+
+    def _leave(self, entered: bool) -> None:  # noqa: FBT001  # what _enter returned
+        if entered:
+            take_out(current_span, self._span)
 
     def _saw(self, item: T) -> None:
         if self._on_chunk is not None:
@@ -63,14 +73,18 @@ class ObservedIterator(_Observed[T], Iterator[T]):
         super().__init__(span, stream, on_chunk)
 
     def __next__(self) -> T:
+        entered = self._enter()
         try:
             item = next(self._iterator)
         except StopIteration:
+            self._leave(entered)
             self._ended(exhausted=True)
             raise
         except BaseException as error:
+            self._leave(entered)
             self._ended(error)
             raise
+        self._leave(entered)
         self._saw(item)
         return item
 
@@ -96,14 +110,18 @@ class ObservedAsyncIterator(_Observed[T], AsyncIterator[T]):
         super().__init__(span, stream, on_chunk)
 
     async def __anext__(self) -> T:
+        entered = self._enter()
         try:
             item = await anext(self._async_iterator)
         except StopAsyncIteration:
+            self._leave(entered)
             self._ended(exhausted=True)
             raise
         except BaseException as error:
+            self._leave(entered)
             self._ended(error)
             raise
+        self._leave(entered)
         self._saw(item)
         return item
 

@@ -106,7 +106,7 @@ def attach_default_logger(
         >>> lines = io.StringIO()
         >>> with llmevents.attach_default_logger(stream=lines):
         ...     llmevents.execute("llm.cache.hit", {"count": 1}, {"cache": "prompts"})
-        >>> lines.getvalue().partition(" ")[2]
+        >>> lines.getvalue().partition(", ")[2]
         '"level": "info", "event": "llm.cache.hit", "count": 1, "cache": "prompts"}\n'
     """
     chosen = default_bus if bus is None else bus

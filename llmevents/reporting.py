@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from llmevents._bus import Bus
+from llmevents._carriers import Carrier, carry
 from llmevents._errors import OptionError
 from llmevents._forksafe import ForkAware, registry
 from llmevents.metrics import MetricStore
@@ -22,9 +23,11 @@ from llmevents.metrics import MetricStore
 
 __all__ = [
     "ENTRY_POINT_GROUP",
+    "Carrier",
     "ForkAware",
     "Reporter",
     "ReporterStatus",
+    "carry",
     "load_reporter",
     "reset_after_fork",
 ]

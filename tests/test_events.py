@@ -39,6 +39,7 @@ OTHER_SPANS = [
     "llm.task",
     "llm.provider.request",
     "llm.context.truncation",
+    "http.server.request",
 ]
 PHASES = {
     "start": {"monotonic_time", "system_time"},
@@ -58,18 +59,16 @@ USAGE = {
     "audio_output_tokens",
     "image_input_tokens",
     "image_output_tokens",
+    "cache_write_1h_tokens",
+    "tool_input_tokens",
+    "pages",
+    "images",
+    "searches",
+    "characters",
+    "audio_duration",
     "cost_nano_usd",
 }
-OWN = {
-    "llm.embedding": {"texts", "dimensions"},
-    "llm.ocr": {"pages"},
-    "llm.transcription": {"audio_duration"},
-    "llm.speech": {"audio_duration"},
-    "llm.translation": {"audio_duration"},
-    "llm.image": {"images"},
-    "llm.rerank": {"searches"},
-    "llm.search": {"searches"},
-}
+OWN = {"llm.embedding": {"texts", "dimensions"}}
 POINTS: dict[str, set[str]] = {
     "llm.provider.retry": {"attempt", "retry_after"},
     "llm.provider.rate_limit": {
@@ -79,7 +78,7 @@ POINTS: dict[str, set[str]] = {
     },
     "llm.provider.auth.refresh": set(),
     **{
-        f"llm.cache.{what}": {"count", "size"}
+        f"llm.cache.{what}": {"count", "size", "entry_size"}
         for what in ("hit", "miss", "put", "evicted")
     },
     "llm.cost.calculated": {"cost_nano_usd"},
@@ -89,6 +88,7 @@ POINTS: dict[str, set[str]] = {
         f"llm.budget.{what}": {"amount", "spent", "limit", "ratio"}
         for what in ("reserved", "settled", "warning", "exceeded")
     },
+    "llmevents.usage.raw": {"count"},
     "llmevents.handler.failure": {"monotonic_time", "system_time"},
     "llmevents.reporter.failure": {"count"},
     "llmevents.reporter.dropped": {"count"},

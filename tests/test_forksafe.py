@@ -80,25 +80,36 @@ def test_a_registry_hooks_into_fork_when_it_is_first_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Importing llmevents without using it must leave no trace."""
-    hooks: list[Callable[[], None]] = []
-    monkeypatch.setattr(
-        os, "register_at_fork", lambda *, after_in_child: hooks.append(after_in_child)
-    )
+    hooks: list[dict[str, Callable[[], None]]] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
     own = _Registry()
     assert hooks == []
     first, second = Member(), Member()
     own.register(first)
     own.register(second)
-    (hook,) = hooks
-    hook()
+    (given,) = hooks
+    given["after_in_child"]()
     assert (first.told, second.told) == ([os.getpid()], [os.getpid()])
     assert own.generation == 1
+
+
+def test_an_import_is_waited_for_before_the_hooks_that_take_locks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last hook that is registered runs first."""
+    hooks: list[dict[str, Callable[[], None]]] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
+    waited: list[bool] = []
+    _Registry().wait_for_import(lambda: waited.append(True))
+    hooks[-1]["before"]()
+    assert waited == [True]
 
 
 def test_a_platform_without_fork_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "register_at_fork")
     own = _Registry()
     own.register(Member())
+    own.wait_for_import(lambda: None)
     assert own.generation == 0
 
 
@@ -133,7 +144,7 @@ def test_a_bus_that_was_told_of_a_fork_works_as_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same as in a child, where nobody sees what runs and what does not."""
-    monkeypatch.setattr(os, "register_at_fork", lambda *, after_in_child: None)
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None)
     own = _Registry()
     monkeypatch.setattr(_forksafe, "registry", own)
     bus = Bus()

@@ -30,6 +30,7 @@ COMPOSITION = ("llmevents.cli", "llmevents.config", "llmevents.server")
 ALLOWED = {
     "llmevents.metrics": ("llmevents._", "llmevents.metrics"),
     "llmevents.llm": ("llmevents._", "llmevents.llm"),
+    "llmevents.web": ("llmevents._", "llmevents.web"),
     "llmevents.instrumentation": (
         "llmevents._",
         "llmevents.llm",
@@ -83,7 +84,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         "config", "events", "llm", "logger", "metrics", "metrics.presets", "poller",
         "reporting", "signals", "testing", "testing.provider", "instrumentation",
-        "llm.usage", "cli",
+        "llm.usage", "llm.budgets", "llm.cache", "llm.pricing", "web", "cli",
     ],
 )  # fmt: skip
 def test_public_modules_declare_what_they_export(module: str) -> None:

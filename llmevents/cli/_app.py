@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llmevents.cli._config import config_app
+from llmevents.cli._prices import prices_app
 
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 
 app.add_typer(config_app)
+app.add_typer(prices_app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from llmevents.config._errors import ConfigError
     from llmevents.config._prepare import Setting
     from llmevents.config._views import TelemetryStatus, Usage
+    from llmevents.llm.budgets import Budget
+    from llmevents.llm.pricing import CostThreshold, Pricer
     from llmevents.metrics import Metric
 
 __all__ = [
@@ -52,6 +54,10 @@ _LAZY = {
 def configure(
     *,
     instrument: bool | str | Sequence[str] | None = None,
+    include_stream_usage: bool | None = None,
+    prices: Pricer | Mapping[str, object] | None = None,
+    cost_thresholds: Sequence[CostThreshold | Mapping[str, object]] | None = None,
+    budgets: Sequence[Budget] | Mapping[str, object] | None = None,
     metrics: Literal[False] | str | Metric | Sequence[str | Metric] | None = None,
     logger: bool | int | str | Mapping[str, object] | None = None,
     reporters: Mapping[str, bool | Mapping[str, object]]
@@ -74,6 +80,12 @@ def configure(
 
     Args:
         instrument: SDKs by name, True for all that are supported; default none.
+        include_stream_usage: See `llmevents.instrument`; default False.
+        prices: What calls cost, by you: see `llmevents.llm.pricing.Pricer`.
+        cost_thresholds: Costs that ``llm.cost.threshold_exceeded`` tells of; see
+            `llmevents.llm.pricing.CostThreshold`.
+        budgets: Limits that are held before calls are sent; see
+            `llmevents.llm.budgets.Budget`.
         metrics: A preset, a list of presets and definitions, or False; default
             ``"default"``. Presets: `llmevents.metrics.presets`.
         logger: Level of the debug logger, False for none, or a table of ``level`` and
@@ -119,6 +131,10 @@ def configure(
     current.refuse_second()
     keywords = {
         "instrument": instrument,
+        "include_stream_usage": include_stream_usage,
+        "prices": prices,
+        "cost_thresholds": cost_thresholds,
+        "budgets": budgets,
         "metrics": metrics,
         "logger": logger,
         "reporters": reporters,

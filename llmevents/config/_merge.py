@@ -11,7 +11,18 @@ from llmevents.config._given import DEFAULT, Given, Layer, Path, merged
 
 
 SCALARS = frozenset(
-    {"enabled", "instrument", "max_idle", "max_series", "metrics", "shutdown_timeout"}
+    {
+        "budgets",
+        "cost_thresholds",
+        "enabled",
+        "include_stream_usage",
+        "instrument",
+        "max_idle",
+        "max_series",
+        "metrics",
+        "prices",
+        "shutdown_timeout",
+    }
 )
 TABLES = frozenset({"logger", "reporters"})
 LOGGER_OPTIONS = frozenset({"events", "level"})
@@ -37,13 +48,7 @@ class Part:
 
     def put(self, option: str, given: Given) -> None:
         """Set an option, over what there was; tables are merged key by key."""
-        before = self.options.get(option)
-        if before is not None:
-            value = merged(before.value, given.value)
-            if value is not given.value:
-                template = given.template or before.template
-                given = given._replace(value=value, text=None, template=template)
-        self.options[option] = given
+        self.options[option] = _over(self.options.get(option), given)
 
 
 class Merged:
@@ -83,7 +88,7 @@ class Merged:
             for other, meant in setting_layer(head, given):
                 self._add(other, meant)
         elif head in SCALARS:
-            self.scalars[head] = given
+            self.scalars[head] = _over(self.scalars.get(head), given)
         elif head == "logger":
             self._add_logger(rest, given)
         elif head == "reporters":
@@ -137,6 +142,17 @@ class Merged:
         part.put(option, given)
         if not given.fills and path not in self._said:
             part.turn(given, on=True)
+
+
+def _over(before: Given | None, given: Given) -> Given:
+    """Return *given* over what was there; tables are merged key by key."""
+    if before is None:
+        return given
+    value = merged(before.value, given.value)
+    if value is given.value:
+        return given
+    template = given.template or before.template
+    return given._replace(value=value, text=None, template=template)
 
 
 def names(given: Given, option: str, expected: str) -> list[str]:

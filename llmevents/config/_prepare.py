@@ -12,11 +12,12 @@ from llmevents._options import check_count, check_seconds
 from llmevents._switch import disabled
 from llmevents.config._aliases import alias_layer, kill_layer
 from llmevents.config._given import DEFAULT, Given, Layer
+from llmevents.config._llm import read_budgets, read_prices, read_thresholds
 from llmevents.config._merge import Merged, Part
 from llmevents.config._readers import (
     check_level,
+    flag_of,
     read_events,
-    read_flag,
     read_idle,
     read_metrics,
     read_sdks,
@@ -30,6 +31,8 @@ from llmevents.config._sources import environment_layer, file_layer, keyword_lay
 if TYPE_CHECKING:
     from os import PathLike
 
+    from llmevents.llm.budgets import Budget
+    from llmevents.llm.pricing import CostThreshold, Pricer
     from llmevents.metrics import MetricStore
     from llmevents.reporting import Reporter
 
@@ -37,6 +40,10 @@ DEFAULTS: Mapping[str, object] = MappingProxyType(
     {
         "enabled": True,
         "instrument": False,
+        "include_stream_usage": False,
+        "prices": {},
+        "cost_thresholds": [],
+        "budgets": {},
         "metrics": "default",
         "max_series": 2000,
         "max_idle": False,
@@ -76,6 +83,10 @@ class Prepared:
 
     enabled: bool = True
     instrument: tuple[str, ...] = ()
+    include_stream_usage: bool = False
+    pricer: Pricer | None = None
+    thresholds: list[CostThreshold] = field(default_factory=list)
+    budgets: tuple[Budget, ...] = ()
     store: MetricStore | None = None
     logger: tuple[int | str, list[str]] | None = None
     reporters: dict[str, Reporter] = field(default_factory=dict)
@@ -136,9 +147,10 @@ class _Preparation:
             found = self._try(layer)
             self._merged.add(found or [])
         result.problems.extend(self._merged.problems)
-        result.enabled = self._scalar("enabled", read_flag) is not False
+        result.enabled = self._scalar("enabled", flag_of("enabled")) is not False
         if result.enabled:
             self._read_scalars()
+            self._read_llm()
             self._read_logger()
             for name, part in sorted(self._merged.reporters.items()):
                 self._read_reporter(name, part)
@@ -167,6 +179,14 @@ class _Preparation:
         )
         if timeout is not None:
             result.shutdown_timeout = timeout
+
+    def _read_llm(self) -> None:
+        result = self._result
+        asked = self._scalar("include_stream_usage", flag_of("include_stream_usage"))
+        result.include_stream_usage = asked is True
+        result.pricer = self._scalar("prices", read_prices)
+        result.thresholds = self._scalar("cost_thresholds", read_thresholds) or []
+        result.budgets = self._scalar("budgets", read_budgets) or ()
 
     def _read_logger(self) -> None:
         logger = self._merged.logger

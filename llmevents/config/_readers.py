@@ -34,12 +34,16 @@ def read_with(check: Callable[[object, str], _T], option: str) -> Callable[[Give
     return read
 
 
-def read_flag(given: Given) -> bool:
-    """Read ``enabled``."""
-    flag = given.flag()
-    if flag is None:
-        raise ConfigError(given.value, "enabled", "true or false", given.source)
-    return flag
+def flag_of(option: str) -> Callable[[Given], bool]:
+    """Return a reader of true or false."""
+
+    def read(given: Given) -> bool:
+        flag = given.flag()
+        if flag is None:
+            raise ConfigError(given.value, option, "true or false", given.source)
+        return flag
+
+    return read
 
 
 def read_idle(given: Given) -> float:

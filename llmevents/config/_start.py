@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmevents import _forksafe
 from llmevents._errors import HandlerExistsError, LLMEventsError
+from llmevents.config._llm import LLMLayer
 from llmevents.config._telemetry import Running, Telemetry
 
 
@@ -77,6 +78,9 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
     running = Running(bus, prepared.store, prepared.shutdown_timeout)
     try:
         running.store.attach(bus)
+        running.llm = LLMLayer(
+            bus, prepared.pricer, prepared.thresholds, prepared.budgets
+        )
         if prepared.logger is not None:
             from llmevents.logger import attach_default_logger
 
@@ -88,19 +92,24 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
             running.begin(name, reporter)
         if running.reporters:
             running.watch_losses()
-        _instrument(running, prepared.instrument)
+        _instrument(running, prepared)
     except BaseException:
         running.end(prepared.shutdown_timeout)
         raise
     return running
 
 
-def _instrument(running: Running, sdks: tuple[str, ...]) -> None:
+def _instrument(running: Running, prepared: Prepared) -> None:
+    sdks = prepared.instrument
     if sdks:
         from llmevents.instrumentation import instrument, wanted
 
         running.instrumented = tuple(sdk for sdk in sdks if sdk not in wanted)
-        instrument(*sdks, bus=running.bus)
+        instrument(
+            *sdks,
+            bus=running.bus,
+            include_stream_usage=prepared.include_stream_usage,
+        )
 
 
 current = Current()

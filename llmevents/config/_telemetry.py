@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from llmevents._subscription import Subscription
     from llmevents.config._calls import Call
+    from llmevents.config._llm import LLMLayer
     from llmevents.config._views import TelemetryStatus, Usage
+    from llmevents.llm.budgets import BudgetStatus
     from llmevents.metrics import MetricStore
     from llmevents.poller import Poller
     from llmevents.reporting import Reporter
@@ -35,6 +37,7 @@ class Running:
         stops: A call of ``stop`` for each of them.
         logger: The debug logger's subscription.
         instrumented: SDKs that were not instrumented before.
+        llm: Prices, thresholds and budgets.
         timeout: Seconds for `Telemetry.flush` and `Telemetry.shutdown` by default.
     """
 
@@ -46,6 +49,7 @@ class Running:
         self.stops: dict[str, Call] = {}
         self.logger: Subscription | None = None
         self.instrumented: tuple[str, ...] = ()
+        self.llm: LLMLayer | None = None
         self._losses = Losses(bus, store, self.reporters)
         self._poller: Poller | None = None
         self.pid = os.getpid()
@@ -76,6 +80,8 @@ class Running:
             from llmevents.instrumentation import uninstrument
 
             uninstrument(*self.instrumented)
+        if self.llm is not None:
+            self.llm.end()
         self.all_at_once("stop", self._stop_calls(), deadline)
         self._losses.emit()
         if self.logger is not None:
@@ -228,6 +234,11 @@ class Telemetry:
         from llmevents.config._views import usage_of
 
         return usage_of(self.metrics.snapshot())
+
+    def budgets(self) -> tuple[BudgetStatus, ...]:
+        """Return what of each budget is spent and reserved, by key, at present."""
+        llm = None if self._running is None else self._running.llm
+        return () if llm is None or llm.guard is None else llm.guard.status()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Have all reporters hand over what there is, all at once.

@@ -12,12 +12,13 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmevents._bus import Bus, default_bus
 from llmevents._errors import OptionError
@@ -29,16 +30,44 @@ if TYPE_CHECKING:
 
 __all__ = ["SUPPORTED", "instrument", "uninstrument"]
 
-SUPPORTED: tuple[str, ...] = ("openai",)
-"""SDKs by the name they are imported under."""
+MODULES: Mapping[str, str] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "bedrock": "botocore.client",
+    "google_genai": "google.genai",
+    "ollama": "ollama",
+    "mistral": "mistralai.client",
+    "cohere": "cohere",
+    # What all its chat models, and so nearly all who use it, import.
+    "langchain": "langchain_core.language_models.chat_models",
+    "litellm": "litellm",
+}
+"""Name of an SDK -> the module that is imported when it is used."""
+
+SUPPORTED: tuple[str, ...] = tuple(MODULES)
+"""SDKs by the name that `instrument` takes."""
 
 _lock = threading.RLock()
-wanted: dict[str, Bus] = {}
+wanted: dict[str, Choice] = {}
 _patched: dict[str, Patches] = {}
 _hooked: set[str] = set()
 
 
-def instrument(*sdks: str, bus: Bus | None = None) -> None:
+class Choice(NamedTuple):
+    """How an SDK is instrumented.
+
+    Attributes:
+        bus: Where to emit.
+        include_stream_usage: Whether streams are asked for their usage.
+    """
+
+    bus: Bus
+    include_stream_usage: bool = False
+
+
+def instrument(
+    *sdks: str, bus: Bus | None = None, include_stream_usage: bool = False
+) -> None:
     """Emit events for the calls of these SDKs; doing it twice is doing it once.
 
     No SDK is imported: one that is not imported yet is instrumented when it is. An
@@ -47,8 +76,12 @@ def instrument(*sdks: str, bus: Bus | None = None) -> None:
     are used: ``with_raw_response`` and the like keep the method that they first saw.
 
     Args:
-        sdks: Names as imported, ``"openai"``; all supported ones by default.
+        sdks: ``"openai"`` and the like; all supported ones by default.
         bus: Where to emit; the default bus unless given.
+        include_stream_usage: Ask for the usage of streams where an API states it on
+            request only (OpenAI's chat completions). The chunk that comes in
+            addition is kept from the caller. Off by default: nothing is added to a
+            request, and servers exist that refuse the option.
 
     Raises:
         OptionError: A name is unknown.
@@ -59,17 +92,24 @@ def instrument(*sdks: str, bus: Bus | None = None) -> None:
     if disabled():
         return
     require_wrapt()
-    chosen = default_bus if bus is None else bus
+    chosen = Choice(
+        default_bus if bus is None else bus, include_stream_usage=include_stream_usage
+    )
+    from llmevents.llm.pricing import warm_up
+
+    # Prices take a while to load; by the first answer they are there.
+    warm_up()
     # Not under the lock, which an import under way needs for its hook.
-    imported = {name: _imported(name) for name in names}
+    imported = {name: _imported(MODULES[name]) for name in names}
     with _lock:
         for name, module in imported.items():
             wanted.setdefault(name, chosen)
+            hook = partial(_patch, name)
             if module is not None:
-                _patch(module)
+                hook(module)
             elif name not in _hooked:
                 _hooked.add(name)
-                _when_imported(name, _patch)
+                _when_imported(MODULES[name], hook)
 
 
 def uninstrument(*sdks: str) -> None:
@@ -96,23 +136,22 @@ def _imported(name: str) -> ModuleType | None:
     return None
 
 
-def _patch(module: ModuleType) -> None:
+def _patch(name: str, module: ModuleType) -> None:
     """Instrument an SDK that has been imported, if that is still wanted.
 
     As a hook it runs inside the application's import, which must not fail because
     an SDK looks different from what we know.
     """
     with _lock:
-        name = module.__name__
-        bus = wanted.get(name)
-        if bus is None or name in _patched:
+        choice = wanted.get(name)
+        if choice is None or name in _patched:
             return
         from llmevents.instrumentation._patching import Patches
 
         sdk = import_module(f"llmevents.instrumentation._{name}")
         patches = Patches()
         try:
-            is_patched = sdk.patch(module, bus, patches)
+            is_patched = sdk.patch(module, choice, patches)
         except (AttributeError, ImportError, KeyError) as error:
             patches.undo()
             warnings.warn(
@@ -144,10 +183,10 @@ def require_wrapt() -> None:
 
 def _checked(sdks: tuple[str, ...]) -> tuple[str, ...]:
     for name in sdks:
-        if name not in SUPPORTED:
-            expected = f"one of {', '.join(map(repr, SUPPORTED))}"
-            close = get_close_matches(str(name), SUPPORTED, 1)
+        if name not in MODULES:
+            expected = f"one of {', '.join(map(repr, MODULES))}"
+            close = get_close_matches(str(name), MODULES, 1)
             raise OptionError(
                 name, "an SDK", expected + (f" ({close[0]!r}?)" if close else "")
             )
-    return sdks or SUPPORTED
+    return sdks or tuple(MODULES)

@@ -1,68 +1,70 @@
-"""The openai SDK, majors 2 and 3: chat completions and embeddings."""
+"""The openai SDK, majors 2 and 3: every method that has a model make something.
+
+What only looks at what was made, such as ``responses.retrieve``, which repeats usage
+that was counted before, is left alone. So is a response that is made in the
+background: it has no usage yet when it is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
-from http import HTTPStatus
-from importlib import import_module
-from json import loads
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmevents._context import current_span
-from llmevents._redact import clean_metadata
+from llmevents.instrumentation import _http
+from llmevents.instrumentation._calls import Method, wrap, wrap_async
+from llmevents.instrumentation._openai_facts import count_texts, facts
 from llmevents.instrumentation._patching import is_supported
 from llmevents.instrumentation._streams import (
     AsyncStreamProxy,
     RawResponseProxy,
     StreamProxy,
 )
-from llmevents.llm import Call
 
 
 if TYPE_CHECKING:
-    from llmevents._bus import Bus
-    from llmevents.instrumentation._patching import Patches, Wrapper
+    from llmevents.instrumentation import Choice
+    from llmevents.instrumentation._patching import Patches
+    from llmevents.llm import Call
+
+Parameters = Mapping[str, Any]
 
 MAJORS = (2, 3)
 
-NANOSECONDS = {"retry-after-ms": 1_000_000, "retry-after": 1_000_000_000}
-"""Header that says how long to wait -> nanoseconds of its unit."""
+RAW_HEADER = "X-Stainless-Raw-Response"
+"""Request header by which the SDK asks itself for a raw response; never sent.
 
-REMAINING = {
-    "x-ratelimit-remaining-requests": "remaining_requests",
-    "x-ratelimit-remaining-tokens": "remaining_tokens",
-}
-
-PARAMETERS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "seed": "seed",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-}
-"""Numeric parameter of the SDK -> metadata."""
-
-RATE_LIMIT = "llm.provider.rate_limit"
-
-Streams = tuple[type[Any], type[Any]]
-"""The SDK's synchronous and asynchronous stream."""
+openai 3.54, ``_constants.py``; ``stream`` is that of ``with_streaming_response``.
+"""
 
 
 class _Operation(NamedTuple):
-    """What the SDK's methods for one operation are called, sync and async."""
+    """Methods of the SDK for one operation.
+
+    Attributes:
+        prefix: Of the events.
+        operation: OpenTelemetry's name, or our own.
+        module: Below ``openai.resources``; they are imported lazily by the SDK.
+        name: Of the class; the asynchronous one's begins with ``Async``.
+        methods: Those that send a request by themselves. Older versions lack some.
+        streams: Whether streams state their usage on request only.
+        used: ``used(parameters, response)``: what is used that no response states.
+    """
 
     prefix: str
     operation: str
-    # ``openai.resources`` is imported lazily by the SDK, so these are paths.
     module: str
-    sync_class: str
-    async_class: str
-    methods: tuple[str, ...]
+    name: str
+    methods: tuple[str, ...] = ("create",)
+    streams: bool = False
+    used: Callable[[Parameters, Any], dict[str, int]] | None = None
+
+
+def _spoken(asked: Parameters, _response: Any) -> dict[str, int]:
+    """Speech is billed by the character of its text, or by tokens that nobody states."""
+    text = asked.get("input")
+    return {"characters": len(text)} if isinstance(text, str) else {}
 
 
 OPERATIONS = (
@@ -70,238 +72,167 @@ OPERATIONS = (
     _Operation(
         "llm.chat",
         "chat",
-        "openai.resources.chat.completions",
+        "chat.completions",
         "Completions",
-        "AsyncCompletions",
         ("create", "parse"),
+        streams=True,
     ),
     _Operation(
-        "llm.embedding",
-        "embeddings",
-        "openai.resources.embeddings",
-        "Embeddings",
-        "AsyncEmbeddings",
-        ("create",),
+        "llm.chat", "chat", "responses", "Responses", ("create", "parse", "compact")
     ),
+    _Operation(
+        "llm.chat", "chat", "beta.responses", "Responses", ("create", "compact")
+    ),
+    _Operation(
+        "llm.completion", "text_completion", "completions", "Completions", streams=True
+    ),
+    _Operation("llm.embedding", "embeddings", "embeddings", "Embeddings"),
+    _Operation(
+        "llm.image",
+        "image",
+        "images",
+        "Images",
+        ("generate", "edit", "create_variation"),
+    ),
+    _Operation(
+        "llm.transcription", "transcription", "audio.transcriptions", "Transcriptions"
+    ),
+    _Operation("llm.translation", "translation", "audio.translations", "Translations"),
+    _Operation("llm.speech", "speech", "audio.speech", "Speech", used=_spoken),
+    _Operation("llm.moderation", "moderation", "moderations", "Moderations"),
 )
 
 
-def patch(openai: ModuleType, bus: Bus, patches: Patches) -> bool:
+def patch(openai: ModuleType, choice: Choice, patches: Patches) -> bool:
     """Wrap the SDK's methods; False, with a warning, for a version not supported."""
     if not is_supported("openai", openai.__version__, MAJORS):
         return False
-    streams = (openai.Stream, openai.AsyncStream)
+    _http.patch(patches)
     for operation in OPERATIONS:
-        module = import_module(operation.module)
-        for name, make in (
-            (operation.sync_class, _wrapper),
-            (operation.async_class, _async_wrapper),
-        ):
-            for method in operation.methods:
-                owner = getattr(module, name)
-                patches.wrap(owner, method, make(operation, streams, bus))
+        sdk = _Sdk(operation, openai, include_usage=choice.include_stream_usage)
+        method = Method(
+            prefix=operation.prefix,
+            facts=partial(facts, operation.operation),
+            deliver=sdk.deliver,
+            texts=_count_texts,
+            sends=True,
+            client=_client,
+            prepare=sdk.prepare,
+        )
+        patches.when_imported(
+            f"openai.resources.{operation.module}",
+            partial(
+                _wrap_all,
+                patches,
+                operation,
+                {"": wrap(method, choice.bus), "Async": wrap_async(method, choice.bus)},
+            ),
+        )
     return True
 
 
-def _wrapper(operation: _Operation, streams: Streams, bus: Bus) -> Wrapper:
-    def create(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if _nobody_listens(operation, bus):
-            return wrapped(*args, **kwargs)
-        request = _Request(operation, bus, instance, kwargs)
-        try:
-            request.begin()
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            request.failed(error)
-            raise
-        return request.deliver(result, streams)
-
-    return create
+def _wrap_all(
+    patches: Patches,
+    operation: _Operation,
+    wrappers: Mapping[str, Any],
+    module: ModuleType,
+) -> None:
+    for kind, wrapper in wrappers.items():
+        owner = getattr(module, f"{kind}{operation.name}")
+        for method in operation.methods:
+            # The first one is what the resource is for.
+            if method == operation.methods[0] or method in vars(owner):
+                patches.wrap(owner, method, wrapper)
 
 
-def _async_wrapper(operation: _Operation, streams: Streams, bus: Bus) -> Wrapper:
-    def create(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if _nobody_listens(operation, bus):
-            return wrapped(*args, **kwargs)
-        return awaited(wrapped, instance, args, kwargs)
-
-    # Nothing has happened before it is awaited, and possibly nothing ever does.
-    async def awaited(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        request = _Request(operation, bus, instance, kwargs)
-        try:
-            request.begin()
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            request.failed(error)
-            raise
-        return request.deliver(result, streams)
-
-    return create
+def _client(resource: Any) -> object:
+    """Return the HTTP client that the SDK's client sends by."""
+    return resource._client._client  # noqa: SLF001  # it has no other name
 
 
-def _nobody_listens(operation: _Operation, bus: Bus) -> bool:
-    """Whether no handler, and no call around this one, would learn of it."""
-    prefix = operation.prefix
-    return (
-        (prefix in bus.quiet or bus.span_names(prefix) is None)
-        and current_span.get() is None
-        and not bus.has_handlers(RATE_LIMIT)
-    )
+def _count_texts(asked: Parameters) -> int | None:
+    return count_texts(asked.get("input"))
 
 
-class _Request:
-    """One call of the SDK on its way."""
-
-    __slots__ = ("_bus", "_call", "_facts", "_is_stream")
+class _Sdk:
+    """What is done to the parameters and the results of an operation's methods."""
 
     def __init__(
-        self,
-        operation: _Operation,
-        bus: Bus,
-        resource: Any,
-        kwargs: Mapping[str, Any],
+        self, operation: _Operation, openai: ModuleType, *, include_usage: bool
     ) -> None:
-        self._bus = bus
-        self._facts = _facts(operation, resource, kwargs)
-        self._is_stream = kwargs.get("stream") is True
-        texts = _count_texts(kwargs.get("input"))
-        self._call = Call(bus, operation.prefix, scoped=False, texts=texts)
+        self._stream: type[Any] = openai.Stream
+        self._async_stream: type[Any] = openai.AsyncStream
+        self._used = operation.used
+        self._asks = include_usage and operation.streams
 
-    def begin(self) -> None:
-        self._call.begin(self._facts)
+    def prepare(self, asked: Parameters) -> Parameters:
+        """Return the parameters to send: those given, or a copy that asks for usage."""
+        if not self._adds_usage(asked):
+            return asked
+        options = {**(asked.get("stream_options") or {}), "include_usage": True}
+        return {**asked, "stream_options": options}
 
-    def deliver(self, result: Any, streams: Streams) -> Any:
+    def deliver(self, result: Any, call: Call, asked: Parameters) -> Any:
         """Return *result* for the caller, and end the call now or when it is read."""
-        call = self._call
-        watch = partial(_watch, streams=streams)
+        watch = partial(self._watch, hides=self._adds_usage(asked))
         watched = watch(result, call)
         if watched is not None:
             return watched
+        if self._used is not None:
+            call.usage(**self._used(asked, result))
         # Asked of the type: a provider may put any field into its responses.
         if not hasattr(type(result), "http_request"):
             call.record(result)
-        elif self._is_stream or hasattr(result, "close"):
+        elif asked.get("stream") is True or hasattr(result, "close"):
             return RawResponseProxy(result, call, watch)
         else:
             # Not with parse(): it may fail, and is the caller's to call.
-            with suppress(Exception):
-                call.record(loads(result.http_response.content))
+            call.record(result.http_response.content)
         call.stop()
         return result
 
-    def failed(self, error: BaseException) -> None:
-        """End the call with *error*; a rate limit is an event of its own as well."""
-        try:
-            limits = _limits_in(error)
-            if limits is not None:
-                self._bus.execute(RATE_LIMIT, limits, self._limited())
-        finally:
-            # What parse() could not parse has been paid for all the same.
-            self._call.record(_attribute(error, "completion"))
-            self._call.leave(error)
-
-    def _limited(self) -> dict[str, object]:
-        wanted = {key: self._facts.get(key) for key in ("provider", "model")}
-        known = {**wanted, "span_id": self._call.span_id or None}
-        facts = {key: value for key, value in known.items() if value is not None}
-        status = int(HTTPStatus.TOO_MANY_REQUESTS)
-        return {**clean_metadata(facts), "http_status": status}
-
-
-def _watch(result: Any, call: Call, *, streams: Streams) -> Any:
-    """Return *result* as a stream that ends *call*, or None if it is no stream."""
-    if isinstance(result, streams[0]):
-        return StreamProxy(result, call)
-    if isinstance(result, streams[1]):
-        return AsyncStreamProxy(result, call)
-    return None
-
-
-def _facts(
-    operation: _Operation, resource: Any, kwargs: Mapping[str, Any]
-) -> dict[str, object]:
-    """Return the start event's metadata; no content is among it."""
-    # By name: openai's Azure clients are imported lazily by nobody but their users.
-    client = type(getattr(resource, "_client", None)).__name__
-    facts: dict[str, object] = {
-        "operation": operation.operation,
-        "provider": "azure.ai.openai" if "Azure" in client else "openai",
-    }
-    if isinstance(kwargs.get("model"), str):
-        facts["model"] = kwargs["model"]
-    if kwargs.get("stream") is True:
-        facts["stream"] = True
-    for parameter, key in PARAMETERS.items():
-        if isinstance(kwargs.get(parameter), (int, float)):
-            facts[key] = kwargs[parameter]
-    choices = kwargs.get("n")
-    if isinstance(choices, int) and choices != 1:
-        facts["choice_count"] = choices
-    features = [name for name, asked in FEATURES.items() if asked(kwargs)]
-    if features:
-        facts["features"] = features
-    return facts
-
-
-def _asks_for_structure(kwargs: Mapping[str, Any]) -> bool:
-    """Whether the format is a class, of ``parse``, or anything but plain text."""
-    form = kwargs.get("response_format")
-    is_form = isinstance(form, dict) and form.get("type", "text") != "text"
-    return is_form or isinstance(form, type)
-
-
-FEATURES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
-    "tools": lambda kwargs: bool(
-        isinstance(kwargs.get("tools"), (list, tuple)) and kwargs["tools"]
-    ),
-    "structured_output": _asks_for_structure,
-    "search_grounding": lambda kwargs: isinstance(
-        kwargs.get("web_search_options"), dict
-    ),
-}
-"""Feature of a call -> whether its parameters ask for it."""
-
-
-def _count_texts(given: object) -> int | None:
-    """Return how many texts *given* is: text, token ids, or a list of either."""
-    if isinstance(given, str):
-        return 1
-    if isinstance(given, (list, tuple)):
-        return 1 if given and isinstance(given[0], int) else len(given)
-    return None
-
-
-def _limits_in(error: BaseException) -> dict[str, int] | None:
-    """Return what the headers of a refusal say; None if *error* is no such refusal."""
-    if _attribute(error, "status_code") != HTTPStatus.TOO_MANY_REQUESTS:
-        return None
-    headers = _attribute(_attribute(error, "response"), "headers")
-    return _limits(headers) if isinstance(headers, Mapping) else {}
-
-
-def _attribute(source: object, name: str) -> object:
-    """Return an attribute, or None; a property of a foreign class may raise anything."""
-    try:
-        return getattr(source, name, None)
-    except Exception:  # noqa: BLE001  # see above
+    def _watch(self, result: Any, call: Call, *, hides: bool) -> Any:
+        """Return *result* as a stream that ends *call*, or None if it is no stream."""
+        if isinstance(result, self._stream):
+            shown = _shown(result, call) if hides else None
+            return StreamProxy(result, call, shown=shown)
+        if isinstance(result, self._async_stream):
+            later = _shown_later(result, call) if hides else None
+            return AsyncStreamProxy(result, call, shown=later)
         return None
 
+    def _adds_usage(self, asked: Parameters) -> bool:
+        """Whether a stream is asked for its usage by us, and not by the caller."""
+        if not self._asks or asked.get("stream") is not True:
+            return False
+        options = asked.get("stream_options")
+        if isinstance(options, dict) and "include_usage" in options:
+            return False
+        further = asked.get("extra_body")
+        if isinstance(further, Mapping) and "stream_options" in further:
+            return False
+        # Who reads the body by hand would come across what we have asked for.
+        headers = asked.get("extra_headers")
+        return not (
+            isinstance(headers, Mapping) and headers.get(RAW_HEADER) == "stream"
+        )
 
-def _limits(headers: Mapping[str, str]) -> dict[str, int]:
-    """Return the limits that *headers* state; a date instead of a delay is left out."""
-    limits: dict[str, int] = {}
-    for header, nanoseconds in NANOSECONDS.items():
-        with suppress(ValueError, TypeError, OverflowError, KeyError):
-            limits.setdefault(
-                "retry_after", round(float(headers[header]) * nanoseconds)
-            )
-    for header, key in REMAINING.items():
-        with suppress(ValueError, TypeError, KeyError):
-            limits[key] = int(headers[header])
-    return {key: value for key, value in limits.items() if value >= 0}
+
+def _shown(stream: Any, call: Call) -> Iterator[Any]:
+    """Yield the chunks of *stream* but for the one that is there for its usage."""
+    for chunk in stream:
+        if not _is_usage_alone(chunk, call):
+            yield chunk
+
+
+async def _shown_later(stream: Any, call: Call) -> AsyncIterator[Any]:
+    async for chunk in stream:
+        if not _is_usage_alone(chunk, call):
+            yield chunk
+
+
+def _is_usage_alone(chunk: Any, call: Call) -> bool:
+    is_alone = chunk.usage is not None and not chunk.choices
+    if is_alone:
+        call.record(chunk)
+    return is_alone

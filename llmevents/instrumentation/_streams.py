@@ -10,7 +10,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
-from json import loads
 from typing import TYPE_CHECKING, Any
 
 from llmevents._context import when_lost
@@ -63,13 +62,28 @@ class Proxy:
 
 
 class StreamProxy(Proxy):
-    """A synchronous stream of chunks."""
+    """A synchronous stream of chunks.
+
+    Args:
+        stream: The SDK's.
+        call: Ends with it.
+        on_chunk: Called with each chunk; `Call.record` unless given.
+        shown: What the caller gets of the stream; all of it unless given.
+    """
 
     __slots__ = ("_self_chunks",)
 
-    def __init__(self, stream: Iterable[object], call: Call) -> None:
+    def __init__(
+        self,
+        stream: Iterable[object],
+        call: Call,
+        on_chunk: Callable[[Any], object] | None = None,
+        *,
+        shown: Iterable[object] | None = None,
+    ) -> None:
         super().__init__(stream)
-        self._self_chunks = call.observe(stream)
+        items = stream if shown is None else shown
+        self._self_chunks = call.iterate(items, on_chunk or call.record)
 
     def __iter__(self) -> ObservedIterator[object]:
         return self._self_chunks
@@ -100,13 +114,21 @@ class StreamProxy(Proxy):
 
 
 class AsyncStreamProxy(Proxy):
-    """An asynchronous stream of chunks."""
+    """An asynchronous stream of chunks; see `StreamProxy`."""
 
     __slots__ = ("_self_chunks",)
 
-    def __init__(self, stream: AsyncIterable[object], call: Call) -> None:
+    def __init__(
+        self,
+        stream: AsyncIterable[object],
+        call: Call,
+        on_chunk: Callable[[Any], object] | None = None,
+        *,
+        shown: AsyncIterable[object] | None = None,
+    ) -> None:
         super().__init__(stream)
-        self._self_chunks = call.observe(stream)
+        items = stream if shown is None else shown
+        self._self_chunks = call.iterate(items, on_chunk or call.record)
 
     def __aiter__(self) -> ObservedAsyncIterator[object]:
         return self._self_chunks
@@ -240,4 +262,4 @@ class RawResponseProxy(Proxy):
         # The body cannot be had where nobody has kept it, and then nobody may; which
         # exception says so depends on the HTTP library under the SDK.
         with suppress(Exception):
-            self._self_call.record(loads(self._self_sdks.http_response.content))
+            self._self_call.record(self._self_sdks.http_response.content)

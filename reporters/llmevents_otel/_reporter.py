@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.resources import Resource
 
 from llmevents import LLMEventsError, OptionError
-from llmevents.reporting import ReporterStatus
+from llmevents.reporting import ReporterStatus, carry
 from llmevents_otel import _metrics, _options, _providers, _signals
 from llmevents_otel._pipeline import Records
 from llmevents_otel._processors import LOGS, SPANS
@@ -39,6 +39,11 @@ class OTelReporter:
     Spans and log records go to the provider given, or to the global one if one is set
     when starting; else, like all metrics, to the endpoint, by a daemon thread that
     batches and retries. What is waiting is bounded, and everything is counted.
+
+    While an instrumented SDK's method runs, its call's span is OpenTelemetry's current
+    one, so that spans of an HTTP client are its children. The anthropic SDK, which
+    makes a span of its own for each call, makes none then, and carries on the trace
+    of ours; whether it carries one on is still its option ``propagation``.
 
     A forked child drops what it inherited, which its parent sends, and has a thread
     of its own from its first event on.
@@ -201,6 +206,7 @@ class OTelReporter:
         recorder = SpanRecorder(tracer=tracer, profile=self._profile)
         session.attach(recorder.events(), recorder.handle)
         session.record(recorder)
+        session.at_stop(carry(session.bus, recorder))
         return recorder
 
     def _record_logs(

@@ -51,7 +51,7 @@ class Session:
     def __init__(
         self, bus: Bus, *, policy: RetryPolicy, interval: float, timeout: float
     ) -> None:
-        self._bus = bus
+        self.bus = bus
         self._policy = policy
         self._interval = interval
         self._timeout = timeout
@@ -90,7 +90,7 @@ class Session:
     def attach(self, events: list[Name], handler: Handler) -> None:
         """Attach *handler* to the bus until the session stops."""
         handler_id = f"{self._id}.{len(self._subscriptions)}"
-        self._subscriptions.append(self._bus.attach(handler_id, events, handler))
+        self._subscriptions.append(self.bus.attach(handler_id, events, handler))
 
     def record(self, recorder: SpanRecorder) -> None:
         """Close *recorder* at the end, and count the spans that it has forgotten."""

@@ -94,6 +94,18 @@ class OpenSpan(Place):
         self.points: list[Point] = []
 
 
+class Carried(Place):
+    """The place of a span in the context of an SDK's method."""
+
+    __slots__ = ()
+
+    def __init__(self, opened: OpenSpan) -> None:
+        self.span_id = opened.span_id
+        self.span = opened.span
+        self.outer = None
+        self.is_over = self.is_buried = False
+
+
 class _Ended(threading.local):
     """The span that this thread has ended last, for who handles the event after us."""
 
@@ -205,6 +217,32 @@ class SpanRecorder:
         """
         context = self._span_context(metadata)
         return context and set_span_in_context(NonRecordingSpan(context))
+
+    # --- A carrier, for calls of SDKs ------------------------------------------------
+
+    def enter(self, span_id: str) -> object:
+        """Make the open span *span_id* current while the SDK's method runs."""
+        opened = self._opened(span_id)
+        here = get_current()
+        if opened is None or get_current_span(here) is opened.span:
+            return None
+        # Not the span's own place: within its block a call may be entered again.
+        place = Carried(opened)
+        self._current.enter(place, here, here)
+        return place
+
+    def leave(self, entered: object) -> None:
+        """Put back what was current before."""
+        if isinstance(entered, Place):
+            self._current.leave(entered)
+
+    def stand_in(self, span_id: str) -> object:
+        """Return a span of the same trace and id as *span_id*, that records nothing."""
+        opened = self._opened(span_id)
+        context = None if opened is None else opened.span.get_span_context()
+        if context is None or not context.is_valid:
+            return None
+        return NonRecordingSpan(context)
 
     def close(self) -> None:
         """Forget the spans that are open; they are counted in `forgotten`."""

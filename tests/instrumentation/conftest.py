@@ -10,6 +10,7 @@ import pytest
 import llmevents
 from llmevents import Bus
 from llmevents.testing import CapturedEvents, FakeProvider, capture
+from tests.instrumentation.sdk import WITHOUT_REQUESTS
 
 
 @pytest.fixture
@@ -23,8 +24,17 @@ def bus() -> Iterator[Bus]:
 
 @pytest.fixture
 def events(bus: Bus) -> Iterator[CapturedEvents]:
-    """What is emitted on that bus, wherever it comes from."""
-    with capture(bus=bus, scope="process") as captured:
+    """What is emitted on that bus, wherever it comes from, but for requests."""
+    with capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as captured:
+        yield captured
+
+
+@pytest.fixture
+def all_events(bus: Bus) -> Iterator[CapturedEvents]:
+    """The same, requests included."""
+    with capture(
+        *WITHOUT_REQUESTS, "llm.provider.**", bus=bus, scope="process"
+    ) as captured:
         yield captured
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import openai
@@ -12,6 +14,7 @@ from pydantic import BaseModel
 
 import llmevents
 from llmevents import Bus
+from llmevents._catalogue import INFERENCE
 from llmevents.testing import FakeProvider
 
 
@@ -25,6 +28,14 @@ T = TypeVar("T")
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello you"}]
 WITH_USAGE: ChatCompletionStreamOptionsParam = {"include_usage": True}
+
+WITHOUT_REQUESTS = (
+    *(f"llm.{operation}.*" for operation in INFERENCE),
+    "llm.provider.*",
+    "llm.provider.auth.refresh",
+    "myapp.**",
+)
+"""Patterns of what a test emits, but for attempts on the wire, prices and audits."""
 
 TIMEOUT_SECONDS = 30.0
 """How long a test may take before it counts as hanging."""
@@ -98,3 +109,40 @@ async def refused_later(operation: Awaitable[object]) -> object:
 def without_id(chunks: list[Any]) -> list[object]:
     """Return what chunks say, but not which request they belong to."""
     return [chunk.model_dump(exclude={"id", "created"}) for chunk in chunks]
+
+
+http: Any = import_module("httpx2" if openai.__version__ >= "3" else "httpx")
+"""The HTTP library that the SDK sends by."""
+
+Handler = Callable[[Any], Any]
+"""What answers a request in place of a server; both are of the HTTP library."""
+
+URL = "https://api.openai.com/v1"
+
+
+def client_of(handler: Handler, **options: Any) -> openai.OpenAI:  # noqa: ANN401  # of the SDK
+    """Return a client whose requests *handler* answers, without any network."""
+    sender = http.Client(transport=http.MockTransport(handler))
+    made = {"base_url": URL, "api_key": "test", **options}
+    return openai.OpenAI(http_client=sender, **made)
+
+
+def async_client_of(handler: Handler, **options: Any) -> openai.AsyncOpenAI:  # noqa: ANN401
+    """Return the same, asynchronous."""
+    sender = http.AsyncClient(transport=http.MockTransport(handler))
+    made = {"base_url": URL, "api_key": "test", **options}
+    return openai.AsyncOpenAI(http_client=sender, **made)
+
+
+def server_sent(*parts: object) -> bytes:
+    """Return the body of a stream of these parts, as OpenAI ends it."""
+    lines = [f"data: {json.dumps(part)}\n\n" for part in parts]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+def answer(body: object, status: int = 200, headers: Any = None) -> Any:  # noqa: ANN401
+    """Return a response: bytes are a stream, everything else is sent as JSON."""
+    if isinstance(body, bytes):
+        kind = {"content-type": "text/event-stream"}
+        return http.Response(status, headers={**kind, **(headers or {})}, content=body)
+    return http.Response(status, headers=headers, json=body)

@@ -22,7 +22,7 @@ from openai.resources.embeddings import AsyncEmbeddings, Embeddings
 
 import llmevents
 from llmevents import Bus, OptionError
-from llmevents.instrumentation import SUPPORTED
+from llmevents.instrumentation import SUPPORTED, Choice
 from llmevents.testing import FakeProvider, capture
 from tests.instrumentation.sdk import (
     MESSAGES,
@@ -73,7 +73,7 @@ def test_instrumenting_twice_is_instrumenting_once(
         once = methods()
         llmevents.instrument("openai", bus=bus)
         llmevents.instrument()
-        with capture(bus=bus) as events:
+        with capture("llm.chat.*", bus=bus) as events:
             client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
         assert [id(each) for each in methods()] == [id(each) for each in once]
     assert events.names() == ["llm.chat.start", "llm.chat.stop"]
@@ -158,7 +158,7 @@ def test_the_sdk_is_instrumented_when_it_is_imported_later() -> None:
         assert "openai" not in sys.modules
         import openai
         from llmevents.testing import FakeProvider, capture
-        with FakeProvider() as provider, capture(bus=bus) as events:
+        with FakeProvider() as provider, capture("llm.embedding.*", bus=bus) as events:
             client = openai.OpenAI(base_url=provider.base_url, api_key="test")
             with client:
                 client.embeddings.create(model="m", input="one")
@@ -220,15 +220,15 @@ def test_an_sdk_is_patched_once_by_its_own_module_when_it_is_imported(
     """What one more SDK takes: its name, and a module with ``patch``."""
     patched: list[tuple[str, Bus]] = []
 
-    def patch(sdk: types.ModuleType, bus: Bus, patches: object) -> bool:
-        patched.append((sdk.__name__, bus))
+    def patch(sdk: types.ModuleType, choice: Choice, patches: object) -> bool:
+        patched.append((sdk.__name__, choice.bus))
         return True
 
     name = "llmevents_stub_sdk"
     module = types.ModuleType(f"llmevents.instrumentation._{name}")
     vars(module)["patch"] = patch
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("llmevents.instrumentation.SUPPORTED", (name,))
+    monkeypatch.setattr("llmevents.instrumentation.MODULES", {name: name})
     (tmp_path / f"{name}.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     bus = Bus()
@@ -249,7 +249,9 @@ def test_an_sdk_whose_import_is_blocked_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As tests and sandboxes do, with None in ``sys.modules``."""
-    monkeypatch.setattr("llmevents.instrumentation.SUPPORTED", ("llmevents_no_sdk",))
+    monkeypatch.setattr(
+        "llmevents.instrumentation.MODULES", {"llmevents_no_sdk": "llmevents_no_sdk"}
+    )
     monkeypatch.setitem(sys.modules, "llmevents_no_sdk", None)
     llmevents.instrument("llmevents_no_sdk")
     llmevents.uninstrument("llmevents_no_sdk")
@@ -259,7 +261,7 @@ def test_an_import_that_fails_in_another_thread_is_that_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name = "llmevents_broken_sdk"
-    monkeypatch.setattr("llmevents.instrumentation.SUPPORTED", (name,))
+    monkeypatch.setattr("llmevents.instrumentation.MODULES", {name: name})
     gate = types.ModuleType("llmevents_gate")
     vars(gate)["opened"] = opened = threading.Event()
     monkeypatch.setitem(sys.modules, gate.__name__, gate)

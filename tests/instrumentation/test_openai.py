@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 import llmevents
 from llmevents import Bus, llm
-from llmevents.instrumentation._openai import _count_texts
+from llmevents.instrumentation._openai_facts import count_texts
 from llmevents.testing import CapturedEvents, FakeProvider, Reply
 from tests.instrumentation.sdk import (
     MESSAGES,
@@ -62,11 +63,14 @@ def test_a_chat_is_told_with_its_parameters(
         "frequency_penalty": 0.1,
         "presence_penalty": -0.1,
         "choice_count": 2,
+        "server_address": "127.0.0.1",
+        "server_port": urlsplit(provider.base_url).port,
         "scoped": False,
         "span_id": start.metadata["span_id"],
     }
     assert start.metadata == asked
-    assert stop.metadata == {
+    priced = {"cost_source", "price_date"}
+    assert {k: v for k, v in stop.metadata.items() if k not in priced} == {
         **asked,
         "status": "success",
         "response_model": "gpt-4o-2024-08-06",
@@ -75,8 +79,8 @@ def test_a_chat_is_told_with_its_parameters(
         "finish_reasons": ["length"],
         "usage_complete": True,
     }
-    times = {"duration", "monotonic_time"}
-    numbers = {k: v for k, v in stop.measurements.items() if k not in times}
+    others = {"duration", "monotonic_time", "cost_nano_usd"}
+    numbers = {k: v for k, v in stop.measurements.items() if k not in others}
     assert numbers == {
         "input_tokens": 11,
         "output_tokens": 7,
@@ -211,7 +215,7 @@ def test_an_embedding_states_its_texts_and_dimensions(
 def test_texts_are_counted_without_touching_them(
     given: object, texts: int | None
 ) -> None:
-    assert _count_texts(given) == texts
+    assert count_texts(given) == texts
 
 
 def test_a_refused_embedding_still_says_how_many_texts_it_was_for(

@@ -16,6 +16,7 @@ from llmevents.testing import CapturedEvents, FakeProvider, Reply, capture
 from tests.instrumentation.sdk import (
     MESSAGES,
     TIMEOUT_SECONDS,
+    WITHOUT_REQUESTS,
     described,
     in_async,
     instrumented,
@@ -56,7 +57,10 @@ def test_a_dropped_stream_ends_once_in_the_error_that_the_caller_gets(
 
     bus = Bus(strict=True)
     bare = seen()
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = seen()
     assert watched == bare
     assert outcomes(events) == ["exception error error"]
@@ -149,7 +153,10 @@ def test_another_thread_may_close_a_stream_that_is_being_read(
 
     bus = Bus(strict=True)
     bare = seen()
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = seen()
     assert watched == bare == [described(None)]
     # Whoever is first: the one who closes, or the read that this breaks off.

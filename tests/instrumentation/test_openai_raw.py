@@ -14,6 +14,7 @@ from tests.instrumentation.sdk import (
     CHUNKS,
     MESSAGES,
     WITH_USAGE,
+    WITHOUT_REQUESTS,
     AsyncUse,
     Use,
     in_async,
@@ -153,7 +154,10 @@ def test_a_response_that_the_caller_reads_itself_ends_as_it_was_read(
 
     bus = Bus(strict=True)
     bare = seen()
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = seen()
     assert watched == bare
     assert outcomes(events) == [end]
@@ -200,7 +204,10 @@ def test_an_async_response_that_the_caller_reads_itself_ends_as_it_was_read(
 
     bus = Bus(strict=True)
     bare = in_async(provider, look)
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = in_async(provider, look)
     assert watched == bare
     assert outcomes(events) == [end]

@@ -17,6 +17,7 @@ from tests.instrumentation.sdk import (
     CHUNKS,
     MESSAGES,
     WITH_USAGE,
+    WITHOUT_REQUESTS,
     AsyncUse,
     Use,
     in_async,
@@ -157,7 +158,10 @@ def test_a_stream_is_the_sdks_to_its_caller_and_ends_once(
 
     bus = Bus(strict=True)
     bare = seen()
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = seen()
         gc.collect()
     assert watched == bare
@@ -267,7 +271,10 @@ def test_an_async_stream_is_the_sdks_to_its_caller_and_ends_once(
 
     bus = Bus(strict=True)
     bare = seen()
-    with instrumented(bus), capture(bus=bus, scope="process") as events:
+    with (
+        instrumented(bus),
+        capture(*WITHOUT_REQUESTS, bus=bus, scope="process") as events,
+    ):
         watched = seen()
     assert watched == bare
     assert events.names()[0] == "llm.chat.start"

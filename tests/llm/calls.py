@@ -15,6 +15,13 @@ from llmevents.testing import CapturedEvents
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that have other things to do as well."""
 
+SPANS = [
+    f"llm.{prefix}.{phase}"
+    for prefix in ("*", "provider.request")
+    for phase in ("start", "stop", "exception", "first_chunk", "chunk")
+]
+"""What calls cost is told by events of its own, which has tests of its own."""
+
 TIMES = {"duration", "monotonic_time", "system_time"}
 
 RESPONSE: dict[str, Any] = {

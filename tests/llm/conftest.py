@@ -8,6 +8,7 @@ import pytest
 
 from llmevents import Bus
 from llmevents.testing import CapturedEvents, capture
+from tests.llm.calls import SPANS
 
 
 @pytest.fixture
@@ -17,5 +18,5 @@ def bus() -> Bus:
 
 @pytest.fixture
 def events(bus: Bus) -> Iterator[CapturedEvents]:
-    with capture(bus=bus, scope="process") as captured:
+    with capture(*SPANS, bus=bus, scope="process") as captured:
         yield captured

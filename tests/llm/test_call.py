@@ -82,8 +82,8 @@ class _Endless:
 @pytest.mark.parametrize(
     ("response", "refused"),
     [
-        pytest.param(_Hostile(), 1, id="raises"),
-        pytest.param({"choices": [_Hostile()]}, 1, id="raises within"),
+        pytest.param(_Hostile(), 0, id="raises"),
+        pytest.param({"choices": [_Hostile()]}, 0, id="raises within"),
         pytest.param({"choices": _HostileItems([1])}, 1, id="cannot be iterated"),
         pytest.param(_Endless(), 0, id="endless"),
         pytest.param(None, 0, id="none"),
@@ -100,11 +100,16 @@ def test_any_object_may_be_recorded_and_none_raises(
     assert bus.stats()["refused_values"] == refused
 
 
-def test_the_last_usage_recorded_wins(bus: Bus, events: CapturedEvents) -> None:
+def test_of_each_count_the_last_one_recorded_wins(
+    bus: Bus, events: CapturedEvents
+) -> None:
+    """As in streams whose later parts correct some counts and leave out others."""
     with llm.chat(bus=bus) as call:
         call.record(RESPONSE)
         call.record({"choices": [], "usage": {"prompt_tokens": 30}})
-    assert numbers(events) == [{"input_tokens": 30}]
+    assert numbers(events) == [
+        {"input_tokens": 30, "output_tokens": 4, "total_tokens": 34}
+    ]
 
 
 def test_an_embedding_states_texts_and_dimensions_and_a_chat_does_not(
@@ -352,7 +357,6 @@ def test_a_chunk_that_cannot_be_read_does_not_cost_the_stream(
     with llm.chat(bus=bus) as call:
         assert len(list(call.observe([_Hostile(), RESPONSE]))) == 2
     assert numbers(events)[0]["total_tokens"] == 7
-    assert bus.stats()["refused_values"] == 1
 
 
 def test_time_is_that_of_the_bus() -> None:

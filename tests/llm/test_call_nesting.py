@@ -95,16 +95,17 @@ def test_an_inner_failure_that_is_caught_is_not_the_outer_ones(
     assert numbers(events)[0]["total_tokens"] == 7
 
 
-def test_spans_between_do_not_hide_the_owner(bus: Bus, events: CapturedEvents) -> None:
+def test_spans_between_do_not_hide_the_owner(bus: Bus) -> None:
     from llmevents.events import declare_span
 
     declare_span("myapp.step")
-    with llm.chat(bus=bus), span("myapp.step", bus=bus), llm.chat(bus=bus) as inner:
-        inner.record(RESPONSE)
+    step = span("myapp.step", bus=bus)
+    with capture(bus=bus) as events, llm.chat(bus=bus), step, llm.chat(bus=bus) as call:
+        call.record(RESPONSE)
     assert numbers(events)[0]["total_tokens"] == 7
-    step = events.named("myapp.step.start")[0].metadata
+    around = events.named("myapp.step.start")[0].metadata
     request = events.named("llm.provider.request.start")[0].metadata
-    assert request["parent_span_id"] == step["span_id"]
+    assert request["parent_span_id"] == around["span_id"]
 
 
 def test_spans_in_a_request_that_nobody_hears_belong_to_the_call() -> None:

@@ -13,6 +13,7 @@ import llmevents
 from llmevents import Bus, LLMEventsError, llm
 from llmevents.llm import Call, CallScope
 from llmevents.testing import CapturedEvents, capture
+from tests.llm.calls import SPANS
 from tests.outcomes import outcomes
 
 
@@ -32,7 +33,7 @@ bus = Bus(strict=True)
 
 @pytest.fixture
 def events() -> Iterator[CapturedEvents]:
-    with capture(bus=bus, scope="process") as captured:
+    with capture(*SPANS, bus=bus, scope="process") as captured:
         yield captured
 
 

@@ -113,7 +113,7 @@ def test_objects_are_read_like_json() -> None:
         pytest.param([chunk(usage(-5, 9))], Usage(output_tokens=9), id="negative"),
         pytest.param([chunk("5 tokens")], None, id="text"),
         pytest.param(
-            [chunk({"prompt_tokens": True, "completion_tokens": 9.0})],
+            [chunk({"prompt_tokens": True, "completion_tokens": 9.5})],
             None,
             id="no integers",
         ),
@@ -128,21 +128,32 @@ def test_usage_is_found_wherever_servers_put_it(
 @pytest.mark.parametrize(
     "part",
     [
-        None,
-        "text",
-        b"bytes",
-        7,
-        [],
-        {},
-        object(),
-        {"choices": "none", "data": 3, "model": "m", "id": "1"},
-        {"type": "message", "usage": {"input_tokens": 3}, "model": "claude"},
-        {"choices": None, "usage": None, "model": "m"},
-        {"x_groq": "text", "model": "m"},
+        pytest.param(None, id="none"),
+        pytest.param("text", id="text"),
+        pytest.param('{"usage": {"prompt_tokens": 3}}', id="text that is JSON"),
+        pytest.param(b"bytes", id="bytes"),
+        pytest.param(7, id="number"),
+        pytest.param([], id="list"),
+        pytest.param({}, id="empty"),
+        pytest.param(object(), id="object"),
+        pytest.param(
+            {"choices": "none", "data": 3, "model": "m", "id": "1"}, id="other types"
+        ),
+        pytest.param({"type": "message", "model": "m", "id": "1"}, id="a message"),
+        pytest.param({"choices": None, "usage": None, "model": "m"}, id="nulls"),
+        pytest.param({"x_groq": "text", "model": "m"}, id="another x_groq"),
+        pytest.param(
+            {"pages": [1], "images": [2], "duration": 3.5, "id": "1", "model": "m"},
+            id="what a program returns",
+        ),
     ],
 )
 def test_of_anything_else_nothing_is_read(part: object) -> None:
-    assert read(part) == Reading()
+    reading = read(part)
+    assert reading.usage is None
+    assert (reading.facts, reading.finish_reasons, reading.raw) == ({}, {}, [])
+    assert (reading.vectors(), reading.tool_calls) == ({}, 0)
+    assert reading.cost_nano_usd is None
 
 
 @pytest.mark.parametrize(

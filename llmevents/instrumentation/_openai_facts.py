@@ -1,0 +1,133 @@
+"""What the parameters of openai's methods say about a call; never content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmevents.instrumentation._compatible import server_of
+
+
+Parameters = Mapping[str, Any]
+
+NUMBERS: Mapping[str, str] = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+"""Numeric parameter of the SDK -> metadata. ``dimensions`` and the like, that the
+response shows, are not among them."""
+
+OUTPUTS: Mapping[str, str] = {"image": "image", "speech": "speech"}
+"""Operation -> ``output_type``, where there is but one."""
+
+
+def facts(operation: str, resource: Any, asked: Parameters) -> dict[str, object]:
+    """Return the start event's metadata for a method of *resource*.
+
+    Args:
+        operation: Its name by OpenTelemetry, or our own.
+        resource: The SDK's object that has the method.
+        asked: The keyword arguments.
+    """
+    found: dict[str, object] = {
+        "operation": operation,
+        **server_of(getattr(resource, "_client", None)),
+    }
+    model = asked.get("model")
+    if isinstance(model, str):
+        found["model"] = model
+    if asked.get("stream") is True:
+        found["stream"] = True
+    for parameter, value in asked.items():
+        key = NUMBERS.get(parameter)
+        if key is not None and isinstance(value, (int, float)):
+            found[key] = value
+    choices = asked.get("n")
+    if isinstance(choices, int) and choices != 1 and operation not in OUTPUTS:
+        found["choice_count"] = choices
+    for key, read in READ.items():
+        value = read(operation, asked)
+        if value:
+            found[key] = value
+    return found
+
+
+def count_texts(given: object) -> int | None:
+    """Return how many texts *given* is: text, token ids, or a list of either."""
+    if isinstance(given, str):
+        return 1
+    if isinstance(given, (list, tuple)):
+        return 1 if given and isinstance(given[0], int) else len(given)
+    return None
+
+
+def _features(_operation: str, asked: Parameters) -> list[str]:
+    return [name for name, is_asked in FEATURES.items() if is_asked(asked)]
+
+
+def _output_type(operation: str, asked: Parameters) -> str | None:
+    known = OUTPUTS.get(operation)
+    if known is not None:
+        return known
+    modalities = asked.get("modalities")
+    if isinstance(modalities, (list, tuple)) and "audio" in modalities:
+        return "speech"
+    kind = _form(asked)
+    return None if kind is None else "text" if kind == "text" else "json"
+
+
+def _conversation(_operation: str, asked: Parameters) -> str | None:
+    given = asked.get("conversation")
+    if isinstance(given, dict):
+        given = given.get("id")
+    return given if isinstance(given, str) else None
+
+
+READ: Mapping[str, Callable[[str, Parameters], object]] = {
+    "output_type": _output_type,
+    "conversation_id": _conversation,
+    "features": _features,
+}
+"""Metadata -> how it is read from operation and parameters; nothing where empty."""
+
+
+def _form(asked: Parameters) -> str | None:
+    """Return the format that the answer is to have: ``"json_schema"`` for a class."""
+    if any(
+        isinstance(asked.get(key), type) for key in ("response_format", "text_format")
+    ):
+        return "json_schema"
+    form = asked.get("response_format")  # of chats
+    text = asked.get("text")  # of responses
+    if isinstance(text, dict):
+        form = text.get("format")
+    kind = form.get("type") if isinstance(form, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _tools(asked: Parameters) -> list[Any] | tuple[Any, ...]:
+    tools = asked.get("tools")
+    return tools if isinstance(tools, (list, tuple)) else ()
+
+
+def _searches(asked: Parameters) -> bool:
+    """Whether the web may be searched: an option of chats, a tool of responses."""
+    return isinstance(asked.get("web_search_options"), dict) or any(
+        str(tool.get("type")).startswith("web_search")
+        for tool in _tools(asked)
+        if isinstance(tool, dict)
+    )
+
+
+FEATURES: Mapping[str, Callable[[Parameters], bool]] = {
+    "tools": lambda asked: bool(_tools(asked)),
+    "structured_output": lambda asked: _form(asked) not in (None, "text"),
+    "search_grounding": _searches,
+}
+"""Feature of a call -> whether its parameters ask for it."""

@@ -1,0 +1,104 @@
+"""What every source of prices has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from llmevents.llm.pricing._money import NANO, show_usd
+from llmevents.llm.pricing._units import COUNTED, TOKENS, Prices
+
+
+if TYPE_CHECKING:
+    from llmevents.llm.pricing._plan import RatePlan
+
+DAY = 86_400 * NANO
+"""Nanoseconds in a day; UTC has no leap seconds in Unix time."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Query(NamedTuple):
+    """What a price is asked for.
+
+    Attributes:
+        provider: Canonical name, or None.
+        model: One name, in lower case.
+        tier: The provider's service tier, in lower case, or None.
+        batch: Whether the call is part of a batch.
+        at: When, in nanoseconds since the Unix epoch.
+    """
+
+    provider: str | None
+    model: str
+    tier: str | None
+    batch: bool
+    at: int
+
+    @property
+    def day(self) -> date:
+        """The day in UTC."""
+        return date(1970, 1, 1) + timedelta(days=self.at // DAY)
+
+
+class Listed(NamedTuple):
+    """One line of the list of prices.
+
+    Attributes:
+        provider: Canonical name; empty: any.
+        model: As its source writes it.
+        prices: For people.
+        source: Who states them.
+        date: The ISO day whose prices they are, or None.
+        reference: Where the prices are from, if that is known.
+    """
+
+    provider: str
+    model: str
+    prices: str
+    source: str
+    date: str | None
+    reference: str = ""
+
+
+class Source(Protocol):
+    """Something that knows prices."""
+
+    def find(self, query: Query) -> RatePlan | None:
+        """Return the plan for a query, or None."""
+
+    def holds(self, query: Query) -> tuple[int, int]:
+        """Return from when and until when a query's prices hold, within its day."""
+
+    def describe(self) -> Iterator[Listed]:
+        """Yield all that it knows, for people."""
+
+
+def all_day(query: Query) -> tuple[int, int]:
+    """Return the begin and the end of a query's day, in UTC."""
+    midnight = query.at - query.at % DAY
+    return midnight, midnight + DAY
+
+
+def show_prices(prices: Prices) -> str:
+    """Return prices for people: ``input 2.5/1M, output 10/1M``."""
+    return ", ".join(_shown(prices)) or "as an ordinary call"
+
+
+def _shown(prices: Prices) -> Sequence[str]:
+    names = {unit: (name, 1_000_000, "/1M") for name, unit in TOKENS.items()}
+    for name, (unit, size) in COUNTED.items():
+        if name in {"per_page", "per_image", "per_search", "per_request"}:
+            names[unit] = (unit.removesuffix("s"), size, "")
+        elif name in {"per_1m_characters", "per_minute"}:
+            names[unit] = (name.removeprefix("per_").replace("1m_", "1M "), size, "")
+    shown = []
+    for unit, price in prices.items():
+        name, size, suffix = names[unit]
+        steps = "".join(
+            f" (above {start:,}: {show_usd(rate * size)})"
+            for start, rate in price.steps
+        )
+        shown.append(f"{name} {show_usd(price.base * size)}{suffix}{steps}")
+    return shown
