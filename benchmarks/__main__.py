@@ -86,10 +86,15 @@ def main() -> int:
     """Measure, print, and return 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*SUITES, MEMORY, IMPORTS]
+    parser.add_argument("command", nargs="?", choices=["truth"], help="see truth.py")
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
     parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     options = parser.parse_args()
+    if options.command:
+        from benchmarks import truth
+
+        return truth.main([])
     if options.suite:
         reports = {options.suite: run(options.suite, options.rounds)}
     else:

@@ -83,13 +83,10 @@ class LLMLayer:
         thresholds: list[CostThreshold],
         budgets: tuple[Budget, ...],
     ) -> None:
-        from llmevents.llm.pricing import warm_up
-
         self.guard: BudgetGuard | None = None
         self._ends: list[Callable[[], object]] = []
         if pricer is not None:
             self._put(pricer)
-        warm_up()
         if thresholds:
             from llmevents.llm.pricing import CostThresholds
 

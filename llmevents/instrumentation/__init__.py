@@ -95,10 +95,8 @@ def instrument(
     chosen = Choice(
         default_bus if bus is None else bus, include_stream_usage=include_stream_usage
     )
-    from llmevents.llm.pricing import warm_up
-
-    # Prices take a while to load; by the first answer they are there.
-    warm_up()
+    # Now, so that the first call need not, which may be on an event loop.
+    import_module("llmevents.llm.pricing")
     # Not under the lock, which an import under way needs for its hook.
     imported = {name: _imported(MODULES[name]) for name in names}
     with _lock:

@@ -18,6 +18,22 @@ MIXED = "mixed"
 """The source of a cost whose requests were priced by several."""
 
 
+_is_expecting = False
+
+
+def expect_bills() -> None:
+    """Have prices loaded, which takes a while: by the first answer they are there.
+
+    Not before the first call: a process that asks no model needs none.
+    """
+    global _is_expecting  # noqa: PLW0603  # once for the process
+    if not _is_expecting:
+        _is_expecting = True
+        from llmevents.llm.pricing import warm_up
+
+        warm_up()
+
+
 class Bill(NamedTuple):
     """What one request cost.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from llmevents._bus import ambient
 from llmevents.llm._active import active_guards, reserve
-from llmevents.llm._bills import Asked, Bill, announce, bill, due
+from llmevents.llm._bills import Asked, Bill, announce, bill, due, expect_bills
 from llmevents.llm._ownership import Layer
 from llmevents.llm._response import Reading
 from llmevents.llm.usage import Usage, as_count
@@ -189,6 +189,8 @@ class Call(Layer):
                 self._names = None  # there is nothing that could end
                 raise
         super().begin(metadata, ago=ago or 0)
+        if self._names is not None:
+            expect_bills()
 
     def leave(self, error: BaseException | None) -> None:
         """End as the block was left, or with the error that was stated."""

@@ -26,6 +26,12 @@ from llmevents_otel._profiles import OPERATIONS
 from llmevents_otel._tables import Profile, Table
 
 
+OTHER_METHOD: Final = "_OTHER"
+"""``http.request.method`` of a method that is not known (HTTP spans, v1.41.0)."""
+
+FAILURES: Final = ("error", "timeout")
+"""What the *status* of a span is that has failed, also where nothing was raised."""
+
 MOST_PLANS: Final = 4_096
 """Calls of which what they have in common is remembered; others take longer."""
 
@@ -66,18 +72,28 @@ class Family:
         self._table = table
         self._finishes = bool(table.rates or table.features)
         self.kind = SpanKind.CLIENT if is_inference else SpanKind.INTERNAL
+        is_server = operation is not None and operation.is_server
+        if is_server:
+            self.kind = SpanKind.SERVER
         self.metadata = compile_rules(table.metadata)
         self.rest = {**self.metadata, **dict.fromkeys(COMMON_KEYS, DROPPED)}
         self._measurements = compile_rules(table.measurements)
         self.constants: dict[str, Value] = dict(table.constants)
-        if operation is not None:
+        if operation is not None and not is_server:
             self.constants["gen_ai.operation.name"] = operation.name
 
     def name(self, metadata: Mapping[str, object]) -> str:
-        """Return the name of a span: ``"chat gpt-4o"``, or the prefix of others'."""
-        if self._operation is None:
+        """Return the name of a span: ``"chat gpt-4o"``, or the prefix of others'.
+
+        A request to the program is ``"GET /chats/{id}"``, or ``"GET"`` where no route
+        is known (HTTP spans, v1.41.0, "Name").
+        """
+        operation = self._operation
+        if operation is None:
             return self._prefix
-        label = as_text(metadata.get("operation")) or self._operation.name
+        label = as_text(metadata.get(operation.label))
+        if not label or (label == OTHER_METHOD and operation.is_server):
+            label = operation.name
         subject = as_text(metadata.get(self.subject))
         return clean_text(f"{label} {subject}" if subject else label, NAME_LIMIT)
 
@@ -107,9 +123,17 @@ class Family:
         changed = compress(metadata.items(), map(is_not, same, metadata.values()))
         translate(self.metadata, changed, attributes)
         translate(self._measurements, measurements.items(), attributes)
+        if not failed and "http_status" in metadata:
+            _say_why(metadata, attributes)
         if self._finishes:
             finish(self._table, measurements, metadata, attributes)
         return attributes
+
+
+def _say_why(metadata: Mapping[str, object], into: dict[str, Value]) -> None:
+    """Add the error of an answer that is one: its code (HTTP spans, ``error.type``)."""
+    if metadata.get("status") in FAILURES:
+        into.setdefault("error.type", as_text(metadata["http_status"]) or "_OTHER")
 
 
 class Plan:

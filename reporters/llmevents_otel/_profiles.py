@@ -45,6 +45,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "llm.tool": Operation("execute_tool", "tool_name"),
     "llm.agent": Operation("invoke_agent", "agent_name"),
     "llm.task": Operation("invoke_workflow", "workflow_name"),
+    "http.server.request": Operation(
+        "HTTP", "http_route", label="http_method", is_server=True
+    ),
 }
 """Prefix -> operation. Where the conventions have no name, any other is allowed."""
 
@@ -118,6 +121,9 @@ GENAI = Table(
         ),
         **under("llmevents", "use_case", "service_tier"),
         "features": to("llmevents.features", "texts"),
+        "tool_calls": to("llmevents.tool_calls", "texts"),
+        "cached": to("llmevents.cached", "if_true"),
+        "batch": to("llmevents.batch", "if_true"),
         "usage_complete": to("llmevents.usage_complete", "if_false"),
         "cost_source": to("llmevents.cost.source"),
         "price_date": to("llmevents.cost.price_date"),
@@ -129,6 +135,10 @@ GENAI = Table(
         "total_tokens": NOTHING,
         "cache_read_tokens": to("gen_ai.usage.cache_read.input_tokens", "integer"),
         "cache_write_tokens": to("gen_ai.usage.cache_write.input_tokens", "integer"),
+        "cache_write_1h_tokens": to(
+            "llmevents.usage.cache_write_1h.input_tokens", "integer"
+        ),
+        "tool_input_tokens": to("llmevents.usage.tool.input_tokens", "integer"),
         "reasoning_tokens": to("gen_ai.usage.reasoning.output_tokens", "integer"),
         "audio_input_tokens": to("llmevents.usage.audio.input_tokens", "integer"),
         "audio_output_tokens": to("llmevents.usage.audio.output_tokens", "integer"),
@@ -139,7 +149,13 @@ GENAI = Table(
         "cost_nano_usd": to("llmevents.cost.usd", "dollars"),
         "audio_duration": to("llmevents.audio_duration", "seconds"),
         **under(
-            "llmevents", "texts", "pages", "images", "searches", conversion="integer"
+            "llmevents",
+            "texts",
+            "pages",
+            "images",
+            "searches",
+            "characters",
+            conversion="integer",
         ),
     },
 )
@@ -163,6 +179,7 @@ TOOL = Table(
 )
 AGENT = Table(
     metadata={
+        "model": to("gen_ai.request.model"),
         "agent_name": to("gen_ai.agent.name"),
         "agent_description": to("gen_ai.agent.description"),
         "agent_id": to("gen_ai.agent.id"),
@@ -179,6 +196,19 @@ REQUEST = Table(
     }
 )
 
+# --- HTTP conventions v1.41.0: docs/http/http-spans.md, "HTTP server span" ---------
+
+WEB = Table(
+    metadata={
+        "http_method": to("http.request.method"),
+        "http_route": to("http.route"),
+        "url_path": to("url.path"),
+        "url_scheme": to("url.scheme"),
+    }
+)
+
+# --- Events that belong to a span --------------------------------------------------
+
 POINTS = Table(
     metadata={
         **CONTEXT,
@@ -191,6 +221,55 @@ POINTS = Table(
     measurements={"monotonic_time": NOTHING, "system_time": NOTHING},
 )
 
+OWN_POINTS: Mapping[tuple[str, ...], Table] = {
+    ("llm", "provider"): Table(
+        measurements={
+            "retry_after": to("llmevents.retry_after", "seconds"),
+            **under(
+                "llmevents",
+                "attempt",
+                "remaining_requests",
+                "remaining_tokens",
+                conversion="integer",
+            ),
+        }
+    ),
+    ("llm", "cache"): Table(
+        metadata={
+            "cache": to("llmevents.cache.name"),
+            "key": to("llmevents.cache.key"),
+        },
+        measurements=under(
+            "llmevents.cache", "count", "size", "entry_size", conversion="integer"
+        ),
+    ),
+    ("llm", "cost"): Table(
+        metadata={
+            "cost_source": to("llmevents.cost.source"),
+            "price_date": to("llmevents.cost.price_date"),
+            **under("llmevents.cost", "scope", "key"),
+        },
+        measurements={
+            "cost_nano_usd": to("llmevents.cost.usd", "dollars"),
+            "threshold_nano_usd": to("llmevents.cost.threshold_usd", "dollars"),
+        },
+    ),
+    ("llm", "budget"): Table(
+        metadata={
+            "budget": to("llmevents.budget.name"),
+            "level": to("llmevents.budget.level", "number"),
+            **under("llmevents.budget", "unit", "key", "window"),
+        },
+        measurements={
+            "ratio": to("llmevents.budget.ratio", "number"),
+            **under(
+                "llmevents.budget", "amount", "spent", "limit", conversion="integer"
+            ),
+        },
+    ),
+}
+"""What events of ours say beside that. ``key`` is another thing in each of them."""
+
 
 def _spans(inference: Mapping[str, Table]) -> Mapping[str, Table]:
     return {
@@ -199,6 +278,7 @@ def _spans(inference: Mapping[str, Table]) -> Mapping[str, Table]:
         "llm.agent": INNER.but(AGENT),
         "llm.task": INNER.but(WORKFLOW),
         "llm.provider.request": COMMON.but(REQUEST),
+        "http.server.request": COMMON.but(WEB),
     }
 
 
@@ -209,6 +289,7 @@ def _profile(name: str, inference: Table) -> Profile:
         spans=_spans(tables),
         other_spans=COMMON,
         points=POINTS,
+        own_points={event: POINTS.but(own) for event, own in OWN_POINTS.items()},
         logs=tables,
         by_provider={"openai": OPENAI, "azure.ai.openai": OPENAI},
     )
@@ -340,6 +421,7 @@ def _seed_compat() -> Profile:
         spans=_spans(spans),
         other_spans=base.other_spans,
         points=base.points,
+        own_points=base.own_points,
         logs=logs,
         by_provider=base.by_provider,
         lines=LINES,

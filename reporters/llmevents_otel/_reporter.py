@@ -52,6 +52,10 @@ class OTelReporter:
         spans: Whether to make spans.
         metrics: Whether to send metrics.
         logs: Whether to make log records.
+        requests: Whether to make a span of each request of a call as well, as its
+            child. Off by default: back ends that count spans would count such a call
+            twice. Attempts that failed show as events ``llm.provider.retry`` of the
+            call's span and as log records, either way.
         endpoint: Base URL, ``"http://localhost:4318"``; ``/v1/traces`` and the like
             are added. By default what ``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kin say,
             else that one.
@@ -79,6 +83,7 @@ class OTelReporter:
         spans: bool = True,
         metrics: bool = True,
         logs: bool = False,
+        requests: bool = False,
         endpoint: str | None = None,
         headers: Mapping[str, str] | None = None,
         profile: str = DEFAULT_PROFILE,
@@ -97,6 +102,7 @@ class OTelReporter:
         self._logs = _options.check_flag(logs, "logs")
         if not (spans or metrics or logs):
             raise OptionError(False, "one of spans, metrics and logs", "true")  # noqa: FBT003
+        self._requests = _options.check_flag(requests, "requests")
         self._endpoint = _options.check_endpoint(endpoint)
         self._headers = _options.check_headers(headers)
         self._profile = profile_named(profile)
@@ -203,7 +209,9 @@ class OTelReporter:
             session.flush_too(tracers)
         scope = _providers.scope()
         tracer = tracers.get_tracer(scope.name, scope.version)
-        recorder = SpanRecorder(tracer=tracer, profile=self._profile)
+        recorder = SpanRecorder(
+            tracer=tracer, profile=self._profile, requests=self._requests
+        )
         session.attach(recorder.events(), recorder.handle)
         session.record(recorder)
         session.at_stop(carry(session.bus, recorder))

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.context import Context, get_current
@@ -21,19 +22,15 @@ from opentelemetry.trace import (
 
 from llmevents.events import catalogue
 from llmevents_otel._attributes import (
-    KEY_LIMIT,
     NAME_LIMIT,
-    NUMBER_LIMIT,
     Value,
     as_text,
     clean_text,
-    compile_rules,
-    fewer,
-    translate,
 )
 from llmevents_otel._counts import Tally
 from llmevents_otel._current import CurrentSpans, Place
-from llmevents_otel._plans import Family, Plans
+from llmevents_otel._plans import FAILURES, Family, Plans
+from llmevents_otel._points import Points
 
 
 if TYPE_CHECKING:
@@ -56,6 +53,9 @@ PROCESS = slice(16, 24)
 look at, and `os.getpid` a system call."""
 
 PHASES = frozenset({"start", "stop", "exception", "first_chunk", "chunk"})
+REQUEST = ("llm", "provider", "request", "start")
+"""Start of one attempt of a call, or of a call that is part of another."""
+
 UNRELATED = frozenset({"process", "asyncio", "llmevents"})
 """What the names begin with of events that belong to no span."""
 
@@ -99,8 +99,8 @@ class Carried(Place):
 
     __slots__ = ()
 
-    def __init__(self, opened: OpenSpan) -> None:
-        self.span_id = opened.span_id
+    def __init__(self, opened: OpenSpan, span_id: str) -> None:
+        self.span_id = span_id
         self.span = opened.span
         self.outer = None
         self.is_over = self.is_buried = False
@@ -122,25 +122,36 @@ class SpanRecorder:
     libraries get it as their parent. Events that belong to a span (a retry, a cache
     hit) become events of it. Takes no lock of its own, and may be called anywhere.
 
+    A call is one span: its requests, ``llm.provider.request``, are none unless asked
+    for. What belongs to one then, a child or an event, belongs to the call.
+
     In a forked child the spans that are open belong to the parent, which ends them;
     new ones get them as parents all the same.
 
     Args:
         tracer: Where spans are made.
         profile: The names to use.
+        requests: Whether requests of calls are spans too.
         most_open: Spans that may be open at once. Of more, the oldest are forgotten,
             never end, and are counted in `forgotten`.
     """
 
     def __init__(
-        self, *, tracer: Tracer, profile: Profile, most_open: int = MOST_OPEN
+        self,
+        *,
+        tracer: Tracer,
+        profile: Profile,
+        requests: bool = False,
+        most_open: int = MOST_OPEN,
     ) -> None:
         self._tracer = tracer
         self._plans = Plans(profile, profile.spans)
-        self._points = compile_rules(profile.points.metadata)
-        self._point_measurements = compile_rules(profile.points.measurements)
+        self._points = Points(profile)
+        self._hides = None if requests else REQUEST
         self._most_open = most_open
         self._open: dict[object, OpenSpan] = {}
+        # Requests that are no spans: whose place each of them has.
+        self._hidden: dict[object, object] = {}
         self._pid = os.getpid()
         self._process = ""
         self._current = CurrentSpans()
@@ -227,7 +238,7 @@ class SpanRecorder:
         if opened is None or get_current_span(here) is opened.span:
             return None
         # Not the span's own place: within its block a call may be entered again.
-        place = Carried(opened)
+        place = Carried(opened, opened.span_id)
         self._current.enter(place, here, here)
         return place
 
@@ -251,6 +262,7 @@ class SpanRecorder:
                 pass
         else:
             self._open = {}
+        self._hidden = {}
 
     def _start(
         self, event: EventName, measurements: Measurements, metadata: Metadata
@@ -261,10 +273,15 @@ class SpanRecorder:
             return
         if span_id[PROCESS] != self._process:
             self._look_at_process(span_id)
+        parent_span_id = metadata.get("parent_span_id")
+        if self._hidden:
+            parent_span_id = self._shown(parent_span_id)
+        if event == self._hides:
+            self._hide(span_id, parent_span_id)
+            return
         plan = self._plans.find(event, metadata)
         family = plan.family
         here = get_current()
-        parent_span_id = metadata.get("parent_span_id")
         around = self._current.inside(parent_span_id, here)
         if around is None:
             # A handle's child, or one whose parent is entered in another context.
@@ -296,7 +313,7 @@ class SpanRecorder:
             return
         opened = self._open.pop(span_id, None)
         if opened is None:
-            self._current.leave_unknown(span_id)
+            self._end_unopened(span_id)
             return
         if opened.outer is not None:
             self._current.leave(opened)
@@ -312,8 +329,7 @@ class SpanRecorder:
                 )
                 if added:
                     span.set_attributes(added)
-                if failed:
-                    _record_failure(span, metadata, end_ns)
+                _set_status(span, metadata, end_ns, failed=failed)
                 if opened.points:
                     _add(opened.points, span, end_ns)
                 subject = opened.family.subject
@@ -334,11 +350,7 @@ class SpanRecorder:
         span = target.span if isinstance(target, OpenSpan) else target
         if span is None or not span.is_recording():
             return
-        attributes: dict[str, Value] = {}
-        kept = fewer(self._points, metadata, KEY_LIMIT)
-        translate(self._points, kept.items(), attributes)
-        numbers = fewer(self._point_measurements, measurements, NUMBER_LIMIT)
-        translate(self._point_measurements, numbers.items(), attributes)
+        attributes = self._points.attributes(event, measurements, metadata)
         point = Point(
             clean_text(".".join(event), NAME_LIMIT), attributes, time.time_ns()
         )
@@ -362,7 +374,35 @@ class SpanRecorder:
         return self._open.get(place.span_id)
 
     def _opened(self, span_id: object) -> OpenSpan | None:
-        return self._open.get(span_id) if type(span_id) is str else None
+        if type(span_id) is not str:
+            return None
+        opened = self._open.get(span_id)
+        if opened is None and self._hidden:
+            opened = self._open.get(self._shown(span_id))
+        return opened
+
+    def _hide(self, span_id: str, parent_span_id: object) -> None:
+        """Let *span_id* stand for its parent, the call."""
+        self._hidden[span_id] = parent_span_id
+        if len(self._hidden) > self._most_open:
+            with suppress(RuntimeError, StopIteration):
+                # Another thread may add one, or end this one, at the same time.
+                self._hidden.pop(next(iter(self._hidden)), None)
+
+    def _end_unopened(self, span_id: str) -> None:
+        """End a request that is no span, or one that was forgotten."""
+        if span_id not in self._hidden:
+            self._current.leave_unknown(span_id)
+            return
+        opened = self._opened(span_id)
+        self._hidden.pop(span_id, None)
+        if opened is not None:
+            # For the exemplars of its duration.
+            self._ended.place = Carried(opened, span_id)
+
+    def _shown(self, span_id: object) -> object:
+        """Return the span that stands for *span_id* if that is a request, else itself."""
+        return self._hidden.get(span_id, span_id) if type(span_id) is str else span_id
 
     def _span_context(self, metadata: Metadata) -> SpanContext | None:
         span_id = metadata.get("span_id")
@@ -405,7 +445,14 @@ def _add(points: list[Point], span: Span, end_ns: int | None) -> None:
         span.add_event(name, attributes, min(time_ns, end_ns or time_ns))
 
 
-def _record_failure(span: Span, metadata: Metadata, end_ns: int | None) -> None:
+def _set_status(
+    span: Span, metadata: Metadata, end_ns: int | None, *, failed: bool
+) -> None:
+    if not failed:
+        if metadata.get("status") in FAILURES:
+            # Nothing was raised here: an answer with a status code of errors.
+            span.set_status(StatusCode.ERROR)
+        return
     error_type = as_text(metadata.get("error_type"))
     message = as_text(metadata.get("error_message"))
     facts = {"exception.type": error_type, "exception.message": message}

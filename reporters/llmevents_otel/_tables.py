@@ -112,11 +112,15 @@ class Operation:
         name: ``gen_ai.operation.name``, where the metadata does not say another.
         subject: The metadata that the span's name ends with.
         is_inference: Whether a model is asked.
+        label: The metadata that the span's name begins with, instead of *name*.
+        is_server: Whether it answers somebody else: a request to the program.
     """
 
     name: str
     subject: str
     is_inference: bool = False
+    label: str = "operation"
+    is_server: bool = False
 
 
 class UsageLine(NamedTuple):
@@ -140,6 +144,7 @@ class Profile:
         spans: Prefix -> table of its spans.
         other_spans: Table of the spans of all other prefixes.
         points: Table of events that belong to a span.
+        own_points: First two segments of such an event -> table, instead of *points*.
         logs: Prefix -> table of its log records.
         by_provider: Provider -> what its spans and records say differently.
         lines: Prefix -> log line; empty where log records are OpenTelemetry events.
@@ -149,6 +154,7 @@ class Profile:
     spans: Mapping[str, Table]
     other_spans: Table
     points: Table
+    own_points: Mapping[tuple[str, ...], Table]
     logs: Mapping[str, Table]
     by_provider: Mapping[str, Table]
     lines: Mapping[str, UsageLine] = field(default_factory=dict)

@@ -371,7 +371,7 @@ def test_an_sdk_of_another_build_costs_a_warning_and_no_import(
     ("name", "hint"),
     [
         pytest.param("open-ai", r"\('openai'\?\)", id="near"),
-        pytest.param("zzz", "one of 'openai', got 'zzz'", id="far"),
+        pytest.param("zzz", "one of 'openai', .*'litellm', got 'zzz'", id="far"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(

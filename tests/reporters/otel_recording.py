@@ -37,6 +37,7 @@ class Recording:
         profile: str = "genai-1.41",
         *,
         sampler: Sampler = ALWAYS_ON,
+        requests: bool = False,
         most_open: int = MOST_OPEN,
         records_first: bool = False,
     ) -> None:
@@ -51,7 +52,10 @@ class Recording:
         self.logger: Logger = loggers.get_logger(SCOPE)
         names = profile_named(profile)
         self.spans = SpanRecorder(
-            tracer=self.provider.get_tracer(SCOPE), profile=names, most_open=most_open
+            tracer=self.provider.get_tracer(SCOPE),
+            profile=names,
+            requests=requests,
+            most_open=most_open,
         )
         self.logs = LogRecorder(
             logger=self.logger, profile=names, context_of=self.spans.context_of
@@ -106,6 +110,14 @@ class Recording:
     def records(self) -> Sequence[ReadableLogRecord]:
         """Return the log records, in order."""
         return self._records.get_finished_logs()
+
+    def records_of_calls(self) -> Sequence[ReadableLogRecord]:
+        """Return the log records that are about calls, and not about other events."""
+        return [
+            record
+            for record in self.records()
+            if not (record.log_record.event_name or "").startswith("llm.")
+        ]
 
 
 def without_id(attributes: Mapping[str, object] | None) -> dict[str, object]:

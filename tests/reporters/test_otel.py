@@ -379,6 +379,7 @@ CANARY = "s3cret-value"
         ({"headers": {"x": f"{CANARY}\n"}}, "header 'x' to be printable"),
         ({"headers": {"x": f" {CANARY}"}}, "got '<a malformed value>'"),
         ({"headers": {"x": None}}, "got '<a malformed value>'"),
+        ({"requests": 1}, "expected requests to be true or false"),
         ({"profile": "genai"}, "expected profile to be 'genai-1.41'"),
         ({"service_name": ""}, "expected service_name to be text"),
         ({"resource": [1]}, "expected resource to be a Resource, or a mapping"),

@@ -9,7 +9,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.trace import format_span_id
 
 from llmevents import context, llm, span, start_span
-from llmevents_otel._logs import LogRecorder
+from llmevents_otel._logs import MOST_UNPRICED, LogRecorder
 from llmevents_otel._profiles import profile_named
 from tests.reporters.otel_recording import Recording, without_id
 
@@ -21,7 +21,8 @@ CONVENTIONS = {"gen_ai.operation.name", "gen_ai.provider.name"}
 
 
 def only(recording: Recording) -> ReadableLogRecord:
-    (record,) = recording.records()
+    """Return the only record about a call; models here may have no price."""
+    (record,) = recording.records_of_calls()
     return record
 
 
@@ -67,6 +68,7 @@ def test_the_log_line_and_attributes_of_a_chat_call() -> None:
         "tokens_per_second": 100.0,
         "latency_ms": 1500,
         "cost_usd": 0.0045,
+        "llmevents.cost.source": "override",
         "features.structured_output": False,
         "features.tools": True,
         "features.search_grounding": False,
@@ -106,6 +108,7 @@ def test_the_log_line_and_attributes_of_an_embedding() -> None:
         "latency_ms": 250,
         "texts_per_second": 40.0,
         "cost_usd": 0.00001,
+        "llmevents.cost.source": "override",
         "status": "success",
     }
 
@@ -249,6 +252,93 @@ def test_only_calls_of_models_are_logged() -> None:
         start_span(prefix, bus=recording.bus).stop()
     start_span("llm.chat", bus=recording.bus)
     assert recording.records() == ()
+
+
+# --- Other events ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["genai-1.41", "genai-next", "seed-compat"])
+def test_a_budget_that_is_reached_has_a_record_in_the_trace(profile: str) -> None:
+    recording = Recording(profile)
+    budget = {"budget": "team", "unit": "nano_usd", "key": "red", "window": "1d"}
+    with recording.foreign.start_as_current_span("request") as current:
+        recording.bus.execute(
+            "llm.budget.warning",
+            {"amount": 5, "spent": 80, "limit": 100, "ratio": 0.8},
+            {**budget, "level": 0.8, "user_id": "u"},
+        )
+    (record,) = recording.records()
+    seen = record.log_record
+    assert seen.event_name == "llm.budget.warning"
+    assert seen.body == ("llm.budget.warning" if profile == "seed-compat" else None)
+    assert seen.severity_number is SeverityNumber.WARN
+    assert seen.severity_text == "WARN"
+    assert seen.span_id == current.get_span_context().span_id
+    assert dict(seen.attributes or {}) == {
+        "llmevents.budget.name": "team",
+        "llmevents.budget.unit": "nano_usd",
+        "llmevents.budget.key": "red",
+        "llmevents.budget.window": "1d",
+        "llmevents.budget.level": 0.8,
+        "llmevents.budget.amount": 5,
+        "llmevents.budget.spent": 80,
+        "llmevents.budget.limit": 100,
+        "llmevents.budget.ratio": 0.8,
+        "user.id": "u",
+    }
+
+
+def test_a_retry_has_a_record_of_the_calls_span() -> None:
+    recording = Recording()
+    with llm.chat(provider="openai", model="gpt-4o", bus=recording.bus) as call:
+        whose = {"model": "gpt-4o", "http_status": 503, "span_id": call.span_id}
+        recording.bus.execute("llm.provider.retry", {"attempt": 2}, whose)
+        call.usage(input_tokens=1, output_tokens=1)
+    retry, details = (record.log_record for record in recording.records())
+    assert retry.event_name == "llm.provider.retry"
+    assert (retry.trace_id, retry.span_id) == (details.trace_id, details.span_id)
+    assert dict(retry.attributes or {}) == {
+        "gen_ai.request.model": "gpt-4o",
+        "http.response.status_code": 503,
+        "llmevents.attempt": 2,
+    }
+
+
+def test_a_model_without_a_price_is_told_once() -> None:
+    """A local model has none ever; a record for each call would say nothing new."""
+    recording = Recording()
+    for model in ("tiny", "tiny", "tiny", "small"):
+        with llm.chat(provider="acme", model=model, bus=recording.bus) as call:
+            call.usage(input_tokens=1, output_tokens=1)
+    told = [
+        (each.log_record.severity_text, each.log_record.attributes)
+        for each in recording.records()
+        if each.log_record.event_name == "llm.cost.unpriced"
+    ]
+    assert told == [
+        ("INFO", {"gen_ai.provider.name": "acme", "gen_ai.request.model": model})
+        for model in ("tiny", "small")
+    ]
+    assert len(recording.records_of_calls()) == 4
+
+
+def test_no_more_models_without_a_price_are_told_than_fit() -> None:
+    recording = Recording()
+    for number in range(MOST_UNPRICED + 5):
+        recording.bus.execute("llm.cost.unpriced", {}, {"model": f"m{number}"})
+    assert len(recording.records()) == MOST_UNPRICED
+
+
+def test_what_the_calls_record_says_has_no_record_of_its_own() -> None:
+    """What a call cost, and what a budget keeps and settles for every call."""
+    recording = Recording()
+    with llm.chat(provider="openai", model="gpt-4o", bus=recording.bus) as call:
+        call.usage(input_tokens=1_000, output_tokens=500)
+    recording.bus.execute("llm.budget.reserved", {"amount": 5}, {"budget": "b"})
+    recording.bus.execute("llm.budget.settled", {"amount": 5}, {"budget": "b"})
+    (record,) = recording.records()
+    assert record.log_record.event_name == "gen_ai.client.inference.operation.details"
+    assert facts(record)["llmevents.cost.usd"] == pytest.approx(0.0075)
 
 
 # --- Trace and time ----------------------------------------------------------------

@@ -31,6 +31,7 @@ from llmevents_otel._profiles import (
     PROFILES,
     profile_named,
 )
+from llmevents_otel._spans import SpanRecorder
 from llmevents_otel._tables import Profile, Table
 from tests.reporters.otel_recording import Recording
 
@@ -57,6 +58,7 @@ def tables(profile: Profile) -> list[Table]:
         *profile.by_provider.values(),
         profile.other_spans,
         profile.points,
+        *profile.own_points.values(),
     ]
 
 
@@ -109,6 +111,40 @@ def test_everything_the_catalogue_declares_is_named_by_a_convention_or_by_us(
     assert set(declared.measurements) <= set(table.measurements)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_every_key_of_every_declared_span_has_a_name_of_ours(name: str) -> None:
+    """Of tools, agents, tasks, requests of calls, and requests to the program."""
+    profile = PROFILES[name]
+    spans = [
+        known
+        for known in events.catalogue()
+        if known.name.endswith((".stop", ".exception"))
+        and (known.name.startswith(("llm.", "http.")))
+    ]
+    assert {known.name.rpartition(".")[0] for known in spans} >= set(OPERATIONS)
+    for known in spans:
+        table = profile.spans.get(known.name.rpartition(".")[0], profile.other_spans)
+        assert set(known.metadata) <= set(table.metadata), known.name
+        assert set(known.measurements) <= set(table.measurements), known.name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_key_of_every_event_of_spans_has_a_name_of_ours(name: str) -> None:
+    profile = PROFILES[name]
+    asked = SpanRecorder.events()
+    points = [known for known in events.catalogue() if known.name in asked]
+    assert {known.name.split(".")[1] for known in points} == {
+        "budget",
+        "cache",
+        "cost",
+        "provider",
+    }
+    for known in points:
+        table = profile.own_points.get(tuple(known.name.split(".")[:2]), profile.points)
+        assert set(known.metadata) <= set(table.metadata), known.name
+        assert set(known.measurements) <= set(table.measurements), known.name
+
+
 def one_call(profile: str) -> dict[str, object]:
     recording = Recording(profile)
     with llm.chat(
@@ -120,7 +156,6 @@ def one_call(profile: str) -> dict[str, object]:
         task_id="t",
         features=["structured_output"],
         reasoning_level="high",
-        cost_source="provider",
     ) as call:
         recording.clock.advance(500_000_000)
         call.usage(input_tokens=4, output_tokens=6, audio_input_tokens=2)
@@ -139,7 +174,7 @@ GENAI_1_41 = {
     "gen_ai.usage.cache_write.input_tokens": 1,
     "llmevents.usage.audio.input_tokens": 2,
     "llmevents.task_id": "t",
-    "llmevents.cost.source": "provider",
+    "llmevents.cost.source": "override",
     "user.id": "u",
     "reasoning_level": "high",
 }
@@ -169,7 +204,7 @@ def test_the_names_of_genai_next() -> None:
         "gen_ai.usage.audio.input_tokens": 2,
         "gen_ai.usage.cost.amount": 0.0025,
         "gen_ai.usage.cost.currency": "USD",
-        "gen_ai.usage.cost.source": "provider",
+        "gen_ai.usage.cost.source": "override",
         "llmevents.features": ("structured_output",),
         "llmevents.task_id": "t",
         "user.id": "u",

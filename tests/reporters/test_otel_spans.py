@@ -108,6 +108,7 @@ def test_a_call_becomes_a_client_span_with_the_names_of_the_conventions(
         "openai.response.service_tier": "default",
         "llmevents.chunks": 1,
         "llmevents.cost.usd": 0.00075,
+        "llmevents.cost.source": "override",
     }
     assert isinstance(
         recording.attributes(CHAT)["gen_ai.request.temperature"], float
@@ -120,6 +121,7 @@ def test_an_embedding_becomes_a_client_span(recording: Recording) -> None:
     ) as call:
         call.usage(input_tokens=500)
         call.measure(texts=10, dimensions=1536)
+        call.measure(cost_nano_usd=10_000)
     assert recording.span("embeddings text-embedding-3-small").kind is SpanKind.CLIENT
     assert recording.attributes("embeddings text-embedding-3-small") == {
         "gen_ai.operation.name": "embeddings",
@@ -128,6 +130,8 @@ def test_an_embedding_becomes_a_client_span(recording: Recording) -> None:
         "gen_ai.usage.input_tokens": 500,
         "gen_ai.embeddings.dimension.count": 1536,
         "llmevents.texts": 10,
+        "llmevents.cost.usd": 0.00001,
+        "llmevents.cost.source": "override",
     }
 
 
@@ -185,6 +189,27 @@ def test_an_embedding_becomes_a_client_span(recording: Recording) -> None:
             id="request",
         ),
         pytest.param(
+            "http.server.request",
+            {"http_method": "GET", "url_path": "/chats/7"},
+            "GET",
+            SpanKind.SERVER,
+            id="web",
+        ),
+        pytest.param(
+            "http.server.request",
+            {"http_method": "_OTHER", "http_route": "/chats/{id}"},
+            "HTTP /chats/{id}",
+            SpanKind.SERVER,
+            id="web other method",
+        ),
+        pytest.param(
+            "http.server.request",
+            {"operation": "x", "model": "m"},
+            "HTTP",
+            SpanKind.SERVER,
+            id="web nothing known",
+        ),
+        pytest.param(
             "myapp.analyze",
             {"model": "gpt-4o", "operation": "analyze"},
             "myapp.analyze",
@@ -194,12 +219,12 @@ def test_an_embedding_becomes_a_client_span(recording: Recording) -> None:
     ],
 )
 def test_the_name_and_kind_of_a_span(
-    recording: Recording,
     prefix: str,
     metadata: Mapping[str, object],
     name: str,
     kind: SpanKind,
 ) -> None:
+    recording = Recording(requests=True)
     with span(prefix, metadata, bus=recording.bus):
         pass
     assert recording.span(name).kind is kind
@@ -230,10 +255,9 @@ def test_tool_and_agent_spans_say_which(recording: Recording) -> None:
     }
 
 
-def test_a_request_within_a_call_does_not_pass_for_one_more_call(
-    recording: Recording,
-) -> None:
+def test_a_request_within_a_call_does_not_pass_for_one_more_call() -> None:
     """Back ends add up every span that has an operation, a model and usage."""
+    recording = Recording(requests=True)
     with gpt(recording), gpt(recording) as inner:
         inner.usage(input_tokens=10, output_tokens=5)
     assert recording.parent("llm.provider.request") == CHAT
@@ -543,14 +567,17 @@ def test_a_point_event_becomes_an_event_of_the_span_it_names(
     (limit,) = recording.span("myapp.named").events
     assert limit.name == "llm.provider.rate_limit"
     assert dict(limit.attributes or {}) == {
-        "retry_after": 2_000_000_000,
+        "llmevents.retry_after": 2.0,
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt-4o",
         "http.response.status_code": 429,
     }
     (hit,) = recording.span("myapp.current").events
     assert hit.name == "llm.cache.hit"
-    assert dict(hit.attributes or {}) == {"cache": "answers", "count": 1}
+    assert dict(hit.attributes or {}) == {
+        "llmevents.cache.name": "answers",
+        "llmevents.cache.count": 1,
+    }
 
 
 def test_events_are_within_their_span(recording: Recording) -> None:
@@ -615,7 +642,23 @@ def test_chunks_are_not_asked_for(recording: Recording) -> None:
     assert not recording.bus.has_handlers("llm.chat.chunk")
     recording.bus.attach("all", "**", recording.spans.handle, on_failure="raise")
     assert list(gpt(recording).handle().iterate("ab")) == ["a", "b"]
-    assert recording.span(CHAT).events == ()
+    names = {event.name for event in recording.span(CHAT).events}
+    assert names == {"llm.cost.unpriced"}
+
+
+def test_what_a_call_cost_is_an_event_of_it(recording: Recording) -> None:
+    with gpt(recording) as call:
+        call.usage(input_tokens=1_000, output_tokens=500)
+    (cost,) = recording.span(CHAT).events
+    assert cost.name == "llm.cost.calculated"
+    facts = dict(cost.attributes or {})
+    assert facts.pop("llmevents.cost.price_date") == "2023-11-14"
+    assert facts == {
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "llmevents.cost.source": recording.attributes(CHAT)["llmevents.cost.source"],
+        "llmevents.cost.usd": recording.attributes(CHAT)["llmevents.cost.usd"],
+    }
 
 
 def test_events_of_the_process_belong_to_no_span(recording: Recording) -> None:

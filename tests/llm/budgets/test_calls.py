@@ -112,7 +112,8 @@ def test_a_stream_that_is_dropped_keeps_what_it_reserved() -> None:
     guard = _guarded(bus, Budget("tokens", limit=100, unit="tokens", reserve=40))
     call = llm.Call(bus, "llm.chat", scoped=False)
     call.begin({})
-    stream = call.observe(iter([{"choices": []}, {"choices": []}]))
+    parts: list[dict[str, object]] = [{"choices": []}, {"choices": []}]
+    stream = call.observe(iter(parts))
     next(stream)
     del stream
     (status,) = guard.status()
