@@ -51,10 +51,11 @@ def facts(operation: str, resource: Any, asked: Parameters) -> dict[str, object]
     choices = asked.get("n")
     if isinstance(choices, int) and choices != 1 and operation not in OUTPUTS:
         found["choice_count"] = choices
-    for key, read in READ.items():
-        value = read(operation, asked)
-        if value:
-            found[key] = value
+    if operation in OUTPUTS or not ASKED_RARELY.isdisjoint(asked):
+        for key, read in READ.items():
+            value = read(operation, asked)
+            if value:
+                found[key] = value
     return found
 
 
@@ -95,6 +96,19 @@ READ: Mapping[str, Callable[[str, Parameters], object]] = {
     "features": _features,
 }
 """Metadata -> how it is read from operation and parameters; nothing where empty."""
+
+ASKED_RARELY = frozenset(
+    {
+        "conversation",
+        "modalities",
+        "response_format",
+        "text",
+        "text_format",
+        "tools",
+        "web_search_options",
+    }
+)
+"""The parameters that these look at."""
 
 
 def _form(asked: Parameters) -> str | None:

@@ -57,7 +57,6 @@ class Asked(NamedTuple):
 
     provider: str | None
     model: str | None
-    operation: str | None
     is_batch: bool
     at: int
 
@@ -77,7 +76,6 @@ def bill(reading: Reading, asked: Asked, status: Status) -> list[Bill]:
         provider=asked.provider,
         model=asked.model,
         response_model=response_model if isinstance(response_model, str) else None,
-        operation=asked.operation,
         service_tier=reading.service_tier,
         batch=asked.is_batch,
         at=asked.at,
@@ -98,6 +96,9 @@ class Due(NamedTuple):
 
 def due(bills: list[Bill]) -> Due | None:
     """Return the sum of the bills that have a price; None if none has."""
+    if len(bills) == 1:
+        cost, source, date, *_ = bills[0]
+        return None if cost is None else Due(cost, source or MIXED, date)
     priced = [bill for bill in bills if bill.cost_nano_usd is not None]
     if not priced:
         return None

@@ -233,13 +233,12 @@ class Call(Layer):
         if self._is_cached:
             return [Bill(0, "cache", None, provider, model)]
         own = self._reading
-        inner_used = any(inner.usage is not None for inner in self._inner)
-        if own.cost_nano_usd is None and (
-            inner_used or (self._bills and own.usage is None)
-        ):
-            return self._bills
-        at, is_batch = self._bus.clock.time_ns(), self._said("batch") is not None
-        asked = Asked(provider, model, self._said("operation"), is_batch, at)
+        if self._inner and own.cost_nano_usd is None:
+            inner_used = any(inner.usage is not None for inner in self._inner)
+            if inner_used or (self._bills and own.usage is None):
+                return self._bills
+        is_batch = self._said("batch") is not None
+        asked = Asked(provider, model, is_batch, self._bus.clock.time_ns())
         return bill(own, asked, status)
 
     def _said(self, key: str) -> str | None:
@@ -279,7 +278,8 @@ class Call(Layer):
             self.measure(**reading.vectors())
         usage = None if self._is_cached else reading.usage
         if usage is not None:
-            self.measure(**usage.measurements())
+            # Counts already; `measure` would check each of them once more.
+            self._measurements.update(usage.measurements())
         if usage is not None or not reading.complete:
             self._metadata["usage_complete"] = reading.complete
         if reading.tool_calls:

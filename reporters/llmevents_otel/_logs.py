@@ -35,8 +35,8 @@ NEWS: Mapping[tuple[str, ...], SeverityNumber] = {
     ("llm", "budget", "warning"): WARN,
     ("llm", "budget", "exceeded"): WARN,
 }
-"""Events that get a record of their own. What a call cost is in the record of the call,
-and so is what a budget reserved and settled for it."""
+"""Events that get a record of their own. What a call cost is in the record of the call;
+what budgets reserve and settle for it would be two more records of every call."""
 
 UNPRICED = ("llm", "cost", "unpriced")
 

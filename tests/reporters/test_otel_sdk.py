@@ -6,17 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
-import llmevents
-from llmevents import Bus
-from llmevents.llm.budgets import Budget, BudgetGuard
-from llmevents.metrics import MetricStore
-from llmevents.testing import FakeProvider, Reply
-
-
-openai = pytest.importorskip("openai", reason="the openai SDK is missing")
-
-from opentelemetry._logs import LogRecord  # see above
+from opentelemetry._logs import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
@@ -26,7 +16,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import llmevents
+from llmevents import Bus
+from llmevents.llm.budgets import Budget, BudgetGuard
+from llmevents.metrics import MetricStore
+from llmevents.testing import FakeProvider, Reply
 from llmevents_otel import OTelReporter
+
+
+openai = pytest.importorskip("openai", reason="the openai SDK is missing")
 
 
 CALL = "chat gpt-4o"
