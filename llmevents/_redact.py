@@ -213,6 +213,39 @@ def clean_metadata(metadata: Mapping[str, object]) -> dict[str, Any]:
     return _Walk().mapping(_pairs(metadata), (id(metadata),))
 
 
+_PLAIN = frozenset({str, int, float, bool})
+
+_harmless: set[tuple[object, ...]] = set()
+"""Metadata that was found to be clean; of plain values, so that nothing runs code."""
+
+MAX_HARMLESS = 512
+MAX_REMEMBERED = 1_024
+"""Characters of the text in one of them."""
+
+
+def clean_again(metadata: Mapping[str, object]) -> dict[str, Any]:
+    """Do as `clean_metadata` for what is likely to come again, as of each call.
+
+    What was clean is remembered, in bounds; what was not is not.
+    """
+    if type(metadata) is not dict:
+        return clean_metadata(metadata)
+    kinds = tuple(map(type, metadata.values()))
+    if not _PLAIN.issuperset(kinds) or not _PLAIN.issuperset(map(type, metadata)):
+        return clean_metadata(metadata)
+    # 1, 1.0 and True are equal; their types are not.
+    key = (kinds, *metadata.items())
+    if key in _harmless:
+        return metadata.copy()
+    cleaned = clean_metadata(metadata)
+    texts = (text for text in metadata.values() if type(text) is str)
+    if cleaned == metadata and sum(map(len, texts)) <= MAX_REMEMBERED:
+        if len(_harmless) >= MAX_HARMLESS:
+            _harmless.clear()
+        _harmless.add(key)
+    return cleaned
+
+
 def clean_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return *headers* with cleaned values, those of secret headers `REDACTED`.
 

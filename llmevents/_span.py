@@ -7,7 +7,15 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from llmevents import _forksafe
 from llmevents._bus import Bus, ambient, default_bus
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from llmevents._types import EventName, Measurements, Metadata, Name
 
 T = TypeVar("T")
+
+Cleaner: TypeAlias = "Callable[[Metadata], dict[str, Any]]"
 
 Status: TypeAlias = Literal["success", "error", "timeout", "cancelled"]
 
@@ -110,7 +120,7 @@ class Span:
         self.span_id = span_ids.make(system_time)
         self._metadata = {
             **(ambient.get() or {}),
-            **self._own(metadata),
+            **self._own(metadata, _cleaners().again),
             "span_id": self.span_id,
             "scoped": self.scoped,
         }
@@ -379,11 +389,13 @@ class Span:
         self._metadata["error_type"] = error_type
         self._metadata["error_message"] = error_message
 
-    def _own(self, metadata: Metadata | None) -> dict[str, Any]:
+    def _own(
+        self, metadata: Metadata | None, clean: Cleaner | None = None
+    ) -> dict[str, Any]:
         """Return *metadata* without secrets and without the library's own keys."""
         if metadata is None:
             return {}
-        cleaned = _cleaner()(metadata)
+        cleaned = (clean or _cleaners().once)(metadata)
         if not RESERVED_METADATA.isdisjoint(cleaned):
             for key in RESERVED_METADATA.intersection(cleaned):
                 del cleaned[key]
@@ -391,12 +403,19 @@ class Span:
         return cleaned
 
 
-@cache
-def _cleaner() -> Callable[[Metadata], dict[str, Any]]:
-    """Return `clean_metadata`; its patterns take long to load, so not before."""
-    from llmevents._redact import clean_metadata
+class _Cleaners(NamedTuple):
+    """What takes secrets out of metadata, and what remembers that there are none."""
 
-    return clean_metadata
+    once: Cleaner
+    again: Cleaner
+
+
+@cache
+def _cleaners() -> _Cleaners:
+    """Return them; their patterns take long to load, so not before."""
+    from llmevents._redact import clean_again, clean_metadata
+
+    return _Cleaners(clean_metadata, clean_again)
 
 
 def start_span(

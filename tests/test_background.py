@@ -160,7 +160,7 @@ def check_that_nothing_is_lost(
     threads = [threading.Thread(target=run, args=(i,)) for i in range(THREADS)]
     interval = sys.getswitchinterval()
     if on_full != "block":  # there every event changes threads anyway
-        sys.setswitchinterval(1e-6)
+        sys.setswitchinterval(1e-5)
     try:
         for thread in threads:
             thread.start()
@@ -237,7 +237,7 @@ def test_whatever_happens_in_whatever_order_the_numbers_agree(seed: int) -> None
     """Lives of handlers, put together by chance, with a thread change anywhere."""
     chance = random.Random(seed)  # noqa: S311  # the same each time is the point
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     try:
         for _ in range(50):
             live_by_chance(chance)

@@ -638,7 +638,7 @@ def test_each_line_is_one_write_from_any_thread(bus: Bus) -> None:
 
     workers = [threading.Thread(target=emit, args=(n,)) for n in range(threads)]
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     try:
         with attach_default_logger(stream=stream, bus=bus):
             for worker in workers:

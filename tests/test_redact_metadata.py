@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import pytest
 
 from llmevents import _redact
-from llmevents._redact import REDACTED, clean_headers, clean_metadata, clean_text
+from llmevents._redact import (
+    REDACTED,
+    clean_again,
+    clean_headers,
+    clean_metadata,
+    clean_text,
+)
 from llmevents._redact_patterns import is_secret_key
 
 
@@ -515,7 +521,7 @@ def test_a_dict_changed_by_another_thread_is_read_in_peace() -> None:
 
     done: list[bool] = []
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     changer = threading.Thread(target=change, daemon=True)
     try:
         changer.start()
@@ -569,3 +575,31 @@ def test_many_threads_clean_the_same_way() -> None:
         thread.join(60)
         assert not thread.is_alive()
     assert wrong == []
+
+
+def test_what_is_remembered_as_clean_is_cleaned_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Equal values of different types, secrets and long texts are told apart."""
+    monkeypatch.setattr("llmevents._redact.MAX_HARMLESS", 2)
+    secret = "sk-proj-" + "a1B2" * 12
+    for metadata in (
+        {"n": 1},
+        {"n": True},
+        {"n": 1.0},
+        {"n": "1"},
+        {"key": secret},
+        {"api_key": "x"},
+        {"text": "x" * 2_000},
+        {"list": [1]},
+        types.MappingProxyType({"n": 1}),
+    ):
+        for _ in range(3):
+            cleaned = clean_again(metadata)
+            assert cleaned == clean_metadata(metadata)
+            assert list(map(type, cleaned.values())) == list(
+                map(type, clean_metadata(metadata).values())
+            )
+            cleaned["n"] = "changed"
+    assert len(_redact._harmless) <= 2
+    assert secret not in repr(_redact._harmless)

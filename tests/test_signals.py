@@ -782,7 +782,7 @@ def test_a_failing_extract_does_not_break_the_request(
 @pytest.fixture
 def fast_switching() -> Iterator[None]:
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
 

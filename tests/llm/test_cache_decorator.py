@@ -280,7 +280,7 @@ def test_totals_are_exact_for_any_number_of_threads(
         return number
 
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-4)
     try:
         in_threads(THREADS, lambda _: [ask(call % KEYS) for call in range(CALLS)])
     finally:

@@ -386,7 +386,7 @@ def test_what_does_not_fit_is_counted_and_the_rest_is_sent() -> None:
 @pytest.fixture
 def frequent_switches() -> Iterator[None]:
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(before)
 
