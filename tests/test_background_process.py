@@ -26,6 +26,9 @@ from llmevents._queue import BoundedQueue, Item, Mark, OnFull
 from llmevents._types import EventName, Measurements, Metadata
 
 
+pytestmark = pytest.mark.long
+
+
 EVENT = ("docs", "saved")
 POLICIES: tuple[OnFull, ...] = ("drop_new", "drop_old", "block")
 

@@ -23,7 +23,7 @@ from llmevents import Bus, Subscription
 from llmevents._tally import Tally
 
 
-pytestmark = pytest.mark.usefixtures("watchdog")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("watchdog")]
 
 
 @pytest.fixture

@@ -411,6 +411,7 @@ def in_time(function: Callable[[], object], seconds: float = 60) -> None:
     assert not thread.is_alive(), f"still running after {seconds} s"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("piece", ADVERSARIAL, ids=ascii)
 def test_text_made_to_slow_patterns_down_returns(piece: str) -> None:
     """One megabyte would take hours if any pattern were quadratic."""

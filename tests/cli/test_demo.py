@@ -19,6 +19,9 @@ from llmevents.cli._demo import Line, Outcome
 from llmevents.testing import FakeProvider
 
 
+pytestmark = pytest.mark.long
+
+
 COMMAND = str(Path(sys.executable).with_name("llmevents"))
 
 

@@ -26,6 +26,9 @@ from llmevents.metrics import (
 from tests.metrics.readings import in_threads
 
 
+pytestmark = pytest.mark.long
+
+
 THREADS = 64
 EVENTS = 100_000
 MODELS = 5

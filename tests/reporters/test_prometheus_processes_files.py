@@ -32,6 +32,9 @@ from llmevents_prometheus._processes import SharedSnapshots
 from llmevents_prometheus._session import Session
 
 
+pytestmark = pytest.mark.long
+
+
 NEVER = 3600.0
 SECONDS = 30.0
 FOREIGN_NAME = "process-1-0123456789abcdef.json"

@@ -38,6 +38,9 @@ from llmevents.metrics import Counter, Distribution, MetricStore, Sum, Summary
 from llmevents_prometheus import _files, _pool
 from llmevents_prometheus._processes import SharedSnapshots
 
+
+pytestmark = pytest.mark.long
+
 def worker(directory, events, interval, then=""):
     bus = Bus()
     store = MetricStore([
