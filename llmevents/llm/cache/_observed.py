@@ -53,7 +53,7 @@ class _Account:
 class ObservedCache(MutableMapping[K, V]):
     """A cache, seen as a mapping that emits events and is otherwise the same.
 
-    ``[]``, `get` and `setdefault` are look-ups: each is one hit or one miss. Storing
+    ``[]``, ``get`` and `setdefault` are look-ups: each is one hit or one miss. Storing
     is a put. Deleting, `pop`, `popitem` and `clear` are evictions, and so is what the
     cache drops by itself: such entries are counted when the cache is changed the next
     time, from how many it then has, in an event without a key. ``in``, `len` and
@@ -203,7 +203,7 @@ class ObservedCache(MutableMapping[K, V]):
         return value
 
     def look_up(self, key: K) -> V:
-        """Return the value of *key*, or `ABSENT`; silently."""
+        """Return the value of *key*, or ``ABSENT``; silently."""
         try:
             return self.inner[key]
         except KeyError:
