@@ -80,6 +80,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
+    "module", [llmevents.llm, llmevents.llm.pricing], ids=["llm", "pricing"]
+)
+def test_an_unknown_name_of_a_subpackage_is_one_too(module: object) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # type: ignore[attr-defined]  # that is what is tested  # noqa: B018
+
+
+@pytest.mark.parametrize(
     "module",
     [
         "config", "events", "llm", "logger", "metrics", "metrics.presets", "poller",

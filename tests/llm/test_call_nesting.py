@@ -10,6 +10,7 @@ import pytest
 
 from llmevents import Bus, llm, propagate, span, start_span
 from llmevents.llm import Call
+from llmevents.llm._ownership import Layer
 from llmevents.testing import CapturedEvents, capture
 from tests.llm.calls import RESPONSE, chunks, handle, numbers
 from tests.outcomes import in_child, in_threads, outcomes
@@ -332,7 +333,7 @@ def test_a_block_that_is_left_as_its_last_request_ends_ends_once(
     assert [n["total_tokens"] for n in numbers(events)] == [7] * 100
 
 
-class _EndingWhenSeen(set[Call]):
+class _EndingWhenSeen(set[Layer]):
     """Requests of which each ends right after somebody has seen that it is there."""
 
     def __bool__(self) -> bool:

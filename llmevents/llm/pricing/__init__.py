@@ -8,6 +8,10 @@
 1250000
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from llmevents.llm.pricing._book import PriceBook
 from llmevents.llm.pricing._default import (
     add_price,
@@ -18,8 +22,10 @@ from llmevents.llm.pricing._default import (
 from llmevents.llm.pricing._plan import CostSource, Price
 from llmevents.llm.pricing._pricer import Pricer, check_config
 from llmevents.llm.pricing._sources import Listed
-from llmevents.llm.pricing._thresholds import CostThreshold, CostThresholds
 
+
+if TYPE_CHECKING:
+    from llmevents.llm.pricing._thresholds import CostThreshold, CostThresholds
 
 __all__ = [
     "CostSource",
@@ -35,3 +41,15 @@ __all__ = [
     "set_default_pricer",
     "warm_up",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load thresholds on first access: to price a call needs none."""
+    if name not in ("CostThreshold", "CostThresholds"):
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from llmevents.llm.pricing import _thresholds
+
+    loaded: object = getattr(_thresholds, name)
+    globals()[name] = loaded
+    return loaded
