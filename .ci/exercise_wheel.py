@@ -25,14 +25,16 @@ def main() -> None:
     assert "site-packages" in str(Path(llmevents.__file__)), "not the wheel"
 
     seen = []
-    with llmevents.attach("wheel", "**", lambda *event: seen.append(event[0])):
+    with llmevents.attach("wheel", "**", lambda *event: seen.append(event[:2])):
         with llmevents.span("wheel.check"):
             llmevents.execute("wheel.used", {"count": 1})
-        with llmevents.llm.chat(provider="acme", model="tiny-1") as call:
-            call.usage(input_tokens=1)
-    names = [".".join(name) for name in seen]
+        with llmevents.llm.chat(provider="openai", model="gpt-4o") as call:
+            call.usage(input_tokens=1000, output_tokens=500)
+    names = [".".join(name) for name, _ in seen]
     expected = ["wheel.check.start", "wheel.used", "wheel.check.stop"]
-    assert names == [*expected, "llm.chat.start", "llm.chat.stop"], names
+    call_events = ["llm.chat.start", "llm.cost.calculated", "llm.chat.stop"]
+    assert names == [*expected, *call_events], names
+    assert seen[-1][1]["cost_nano_usd"] == 7_500_000, seen[-1]
 
     llmevents.attach_default_logger()
     llmevents.detach_default_logger()

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmevents._bus import Bus
     from llmevents._span import Status
     from llmevents.llm._response import Reading
-    from llmevents.llm.pricing import Price
+    from llmevents.llm.pricing import Pricer
 
 CALCULATED = "llm.cost.calculated"
 UNPRICED = "llm.cost.unpriced"
@@ -18,20 +20,25 @@ MIXED = "mixed"
 """The source of a cost whose requests were priced by several."""
 
 
-_is_expecting = False
+_pricer: Callable[[], Pricer] | None = None
 
 
-def expect_bills() -> None:
+def expect_bills() -> Callable[[], Pricer]:
     """Have prices loaded, which takes a while: by the first answer they are there.
 
     Not before the first call: a process that asks no model needs none.
+
+    Returns:
+        What gives the pricer of the process. An import for each call would cost more
+        than the look-up of a price.
     """
-    global _is_expecting  # noqa: PLW0603  # once for the process
-    if not _is_expecting:
-        _is_expecting = True
-        from llmevents.llm.pricing import warm_up
+    global _pricer  # noqa: PLW0603  # once for the process
+    if _pricer is None:
+        from llmevents.llm.pricing import default_pricer, warm_up
 
         warm_up()
+        _pricer = default_pricer
+    return _pricer
 
 
 class Bill(NamedTuple):
@@ -68,10 +75,8 @@ def bill(reading: Reading, asked: Asked, status: Status) -> list[Bill]:
         if status in ("error", "timeout"):
             return []
         return [Bill(None, None, None, asked.provider, asked.model)]
-    from llmevents.llm.pricing import default_pricer
-
     response_model = reading.facts.get("response_model")
-    price: Price | None = default_pricer().price(
+    price = expect_bills()().price(
         usage,
         provider=asked.provider,
         model=asked.model,

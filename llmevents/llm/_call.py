@@ -205,11 +205,12 @@ class Call(Layer):
     def _conclude(self, status: Status, error: BaseException | None) -> None:
         told = _status(status, error)
         self._metadata["status"] = told
-        # An exception's attributes may be properties that run any code.
-        with suppress(Exception):
-            http_status = _http_status(error)
-            if http_status is not None:
-                self._metadata["http_status"] = http_status
+        if error is not None:
+            # An exception's attributes may be properties that run any code.
+            with suppress(Exception):
+                http_status = _http_status(error)
+                if http_status is not None:
+                    self._metadata["http_status"] = http_status
         bills = self._billed(told)
         total = self._total()
         owner = self._owner
