@@ -27,6 +27,8 @@ from llmevents.metrics import (
 from llmevents_prometheus._processes import SharedSnapshots
 
 
+pytestmark = pytest.mark.long
+
 NEVER = 3600.0
 SECONDS = 120.0
 EVENTS = 2000
@@ -37,9 +39,6 @@ from llmevents import Bus
 from llmevents.metrics import Counter, Distribution, MetricStore, Sum, Summary
 from llmevents_prometheus import _files, _pool
 from llmevents_prometheus._processes import SharedSnapshots
-
-
-pytestmark = pytest.mark.long
 
 def worker(directory, events, interval, then=""):
     bus = Bus()
