@@ -451,7 +451,11 @@ def stream(client: openai.OpenAI) -> None:
 def test_every_preset_records_what_an_instrumented_sdk_does(
     client: openai.OpenAI, provider: FakeProvider, attach: Attach
 ) -> None:
-    """Cache, costs and thresholds have events of their own; tasks are the user's."""
+    """Cache and thresholds have events of their own; tasks are the user's.
+
+    gpt-4o costs 2.50 dollars for a million tokens of input and 10 of output; nobody has
+    a price for the embedding, of one token.
+    """
     store = attach([*presets.default(), *presets.genai()])
     ask(client)
     stream(client)
@@ -465,7 +469,11 @@ def test_every_preset_records_what_an_instrumented_sdk_does(
         for name, family in store.snapshot().families.items()
         if family.series
     }
+    usd = ((served.input_tokens - 1) * 2.5 + served.output_tokens * 10) / 1_000_000
     assert recorded == {
+        "llm.cost.usd.total": pytest.approx(usd),
+        "llm.cost.cents.total": pytest.approx(usd * 100),
+        "llm.cost.unpriced.total": 1,
         "llm.chat.requests.total": 3,
         "llm.chat.errors.total": 1,
         "llm.chat.duration.milliseconds": 3,
