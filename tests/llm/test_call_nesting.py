@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from llmevents import Bus, llm, propagate, span, start_span
+from llmevents._context import current_span, take_in, take_out
 from llmevents.llm import Call
 from llmevents.llm._ownership import Layer
 from llmevents.testing import CapturedEvents, capture
@@ -412,3 +413,17 @@ def test_a_plain_span_in_a_call_carries_no_usage(
         call.record(RESPONSE)
         tool.stop()
     assert numbers(events, "llm.tool.stop") == [{}]
+
+
+def test_a_dropped_stream_whose_request_ends_between_two_looks_is_over(
+    bus: Bus, events: CapturedEvents
+) -> None:
+    call = handle(bus)
+    take_in(current_span, call)
+    request = handle(bus)
+    take_out(current_span, call)
+    request.record(RESPONSE)
+    call._under_way = _EndingWhenSeen(call._under_way)
+    call.stream_ended(None, exhausted=False)
+    assert numbers(events)[0]["total_tokens"] == 7
+    assert outcomes(events)[-1] == "stop cancelled"

@@ -12,6 +12,7 @@ import pytest
 import llmevents
 from llmevents import Bus, LLMEventsError, llm
 from llmevents.llm import Call, CallScope
+from llmevents.llm._operations import OPERATIONS
 from llmevents.testing import CapturedEvents, capture
 from tests.llm.calls import SPANS
 from tests.outcomes import outcomes
@@ -286,3 +287,14 @@ def test_ambient_metadata_is_part_of_a_call(events: CapturedEvents) -> None:
     for event in events:
         assert event.metadata["user_id"] == "u-1"
         assert event.metadata["model"] == "m"
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_operation_has_a_function_of_its_name(
+    name: str, events: CapturedEvents
+) -> None:
+    prefix, operation = OPERATIONS[name]
+    with getattr(llm, name)(provider="acme", bus=bus):
+        pass
+    assert events.names() == [f"{prefix}.start", f"{prefix}.stop"]
+    assert events[0].metadata["operation"] == operation

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from llmevents import BudgetExceededError, Bus, llm
-from llmevents.llm.budgets import Budget, BudgetGuard
+from llmevents.llm.budgets import (
+    Budget,
+    BudgetGuard,
+    Hold,
+    MemoryBudgetStore,
+    Outcome,
+)
 from llmevents.testing import capture
 
 
@@ -145,3 +152,17 @@ def test_threads_that_wait_for_a_call_in_the_middle_lose_nothing() -> None:
     for thread in threads:
         thread.join(60)
     assert guard.status()[0].spent == 8 * 200 * 7
+
+
+class _BrokenStore(MemoryBudgetStore):
+    def reserve(self, holds: Sequence[Hold], /) -> Outcome:
+        raise OSError(str(len(holds)))
+
+
+def test_a_call_that_is_over_is_told_even_if_no_budget_can_count_it() -> None:
+    bus = Bus(strict=True)
+    budget = Budget("one", limit=1, unit="calls")
+    BudgetGuard(bus, [budget], _BrokenStore(), on_store_failure="closed").attach()
+    with capture("llm.chat.stop", bus=bus) as events:
+        llm.record(bus=bus)
+    assert len(events) == 1

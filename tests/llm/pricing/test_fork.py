@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from llmevents.llm.pricing._library import Library
+
 
 PROGRAM = """
 import os, sys
@@ -26,3 +28,18 @@ def test_a_child_can_import_what_was_being_loaded_at_the_fork() -> None:
     pytest.importorskip("genai_prices")
     done = subprocess.run([sys.executable, "-c", PROGRAM], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_a_fork_waits_for_an_import_that_has_begun_and_begins_none() -> None:
+    fresh = Library()
+    fresh.finish()
+    assert not fresh.settled
+    fresh.begin()
+    fresh.finish()
+    assert fresh.settled
+
+
+def test_what_had_begun_begins_again_in_a_child() -> None:
+    child = Library()
+    child._waited_for = True
+    assert child.wait(60.0)
