@@ -427,3 +427,18 @@ def test_a_dropped_stream_whose_request_ends_between_two_looks_is_over(
     call.stream_ended(None, exhausted=False)
     assert numbers(events)[0]["total_tokens"] == 7
     assert outcomes(events)[-1] == "stop cancelled"
+
+
+def test_a_call_that_is_current_already_reads_its_stream_as_it_is(
+    bus: Bus, events: CapturedEvents
+) -> None:
+    """Entered twice, a span would be around itself."""
+    call = handle(bus)
+    take_in(current_span, call)
+    with span("llm.tool", bus=bus) as inner:
+        assert len(list(call.observe(chunks()))) == 3
+        assert current_span.get() is inner
+    assert inner.outer is None
+    take_out(current_span, call)
+    assert current_span.get() is None
+    assert numbers(events)[0]["total_tokens"] == 7
