@@ -98,6 +98,19 @@ def test_what_comes_after_the_lease_counts(
     assert store.settle(token, [3]) == (Reading(3, 0, 0, None),)
 
 
+def test_what_comes_after_its_account_was_forgotten_counts_in_a_new_one(
+    clock: ManualClock,
+) -> None:
+    store = MemoryBudgetStore(max_keys=1, clock=clock)
+    other = TOTAL._replace(key=("other",))
+    token = store.reserve([hold(TOTAL, 4)]).token
+    clock.advance(LEASE)
+    spend(store, other)
+    assert store.accounts("b") == [other]
+    assert store.settle(token, [3]) == (Reading(3, 0, 0, None),)
+    assert read(store, TOTAL).spent == 3
+
+
 def test_an_amount_leaves_a_rolling_window_after_exactly_its_length(
     store: MemoryBudgetStore, clock: ManualClock
 ) -> None:
