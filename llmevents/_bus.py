@@ -330,6 +330,10 @@ class Bus:
         self._lock = threading.RLock()
         self._dispatching = False
 
+    def is_quiet(self, prefix: Name) -> bool:
+        """Whether nobody listens to the spans of *prefix*."""
+        return prefix in self.quiet or self.span_names(prefix) is None
+
     def span_names(self, prefix: Name) -> SpanNames | None:
         """Return the names of the events of a span, or None if nobody listens.
 

@@ -104,15 +104,22 @@ class Method:
     prepare: Callable[[Parameters], Parameters] = as_given
 
 
-def wrap(method: Method, bus: Bus) -> Wrapper:
-    """Return what goes around a function that makes such a call."""
+def wrap(method: Method, bus: Bus, kind: type[Request] | None = None) -> Wrapper:
+    """Return what goes around a function that makes such a call.
+
+    Args:
+        method: The operation.
+        bus: Where to emit.
+        kind: Of the request; `Request` unless given.
+    """
+    make = kind or Request
 
     def calling(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if nobody_listens(method, bus):
             return wrapped(*args, **kwargs)
-        request = Request(method, bus, instance, args, kwargs)
+        request = make(method, bus, instance, args, kwargs)
         try:
             request.begin()
             result = wrapped(*args, **method.prepare(kwargs))
@@ -126,8 +133,9 @@ def wrap(method: Method, bus: Bus) -> Wrapper:
     return calling
 
 
-def wrap_async(method: Method, bus: Bus) -> Wrapper:
-    """Return what goes around a coroutine function that makes such a call."""
+def wrap_async(method: Method, bus: Bus, kind: type[Request] | None = None) -> Wrapper:
+    """Return what goes around a coroutine function that makes such a call; see `wrap`."""
+    make = kind or Request
 
     def calling(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -140,7 +148,7 @@ def wrap_async(method: Method, bus: Bus) -> Wrapper:
     async def awaited(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        request = Request(method, bus, instance, args, kwargs)
+        request = make(method, bus, instance, args, kwargs)
         try:
             request.begin()
             result = await wrapped(*args, **method.prepare(kwargs))
@@ -157,7 +165,7 @@ def wrap_async(method: Method, bus: Bus) -> Wrapper:
 def nobody_listens(method: Method, bus: Bus) -> bool:
     """Whether no handler, and no call around this one, would learn of it."""
     return (
-        (method.prefix in bus.quiet or bus.span_names(method.prefix) is None)
+        bus.is_quiet(method.prefix)
         and current_span.get() is None
         and nobody_hears_attempts(bus)
     )
@@ -216,24 +224,41 @@ class Request:
         call.begin(self._facts)
         if call.is_open:
             take_in(current_span, call)
-            self._carried = _carriers.enter(self._bus, call.span_id)
+        self.enter()
+
+    def enter(self) -> None:
+        """Let what is sent from here on belong to the call, also for other libraries."""
+        if self.call.is_open:
+            self._carried = _carriers.enter(self._bus, self.call.span_id)
         self._attempts.enter()
+
+    def leave(self) -> None:
+        """Undo `enter`: nothing more is sent."""
+        self._attempts.leave()
+        self._put_down()
 
     def left(self) -> None:
         """Be current no longer: the SDK has returned, or raised."""
-        self._attempts.leave()
-        if self._carried:
-            _carriers.leave(self._bus, self._carried)
+        self.leave()
         take_out(current_span, self.call)
+
+    def _put_down(self) -> None:
+        carried, self._carried = self._carried, None
+        if carried:
+            _carriers.leave(self._bus, carried)
 
     def failed(self, error: BaseException) -> None:
         """End the call with *error*."""
         try:
-            self._attempts.ended(error)
+            self.refused(error)
             self.call.record(self._attempts.paid_for())
             self._method.failed(error, self.call, self._facts)
         finally:
             self.call.leave(error)
+
+    def refused(self, error: BaseException) -> None:
+        """Note what *error* says of a refusal, where its attempt was not seen."""
+        self._attempts.ended(error)
 
     def deliver(self, result: Any) -> Any:
         """Return what the caller gets, and end the call now or when it is read."""

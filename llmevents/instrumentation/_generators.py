@@ -13,7 +13,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from llmevents._context import current_span, take_out
-from llmevents.instrumentation._calls import Method, Request, nobody_listens
+from llmevents.instrumentation._calls import Method, Request, wrap, wrap_async
 from llmevents.instrumentation._http import sending
 from llmevents.instrumentation._streams import Proxy
 
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from llmevents._bus import Bus
-    from llmevents.instrumentation._http import Attempts
     from llmevents.instrumentation._patching import Wrapper
     from llmevents.llm import Call
 
     # What is done to a generator, instead of asking for its next item.
     Action = Callable[[], Any]
+
+    # What is told of each item.
+    Reader = Callable[[Any], object]
 
 
 def wrap_lazy(method: Method, bus: Bus, *, reads: bool = True) -> Wrapper:
@@ -41,51 +43,12 @@ def wrap_lazy(method: Method, bus: Bus, *, reads: bool = True) -> Wrapper:
         reads: Whether to read the generator's items. Not where they come from
             requests within the call that are read themselves.
     """
-
-    def calling(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if nobody_listens(method, bus):
-            return wrapped(*args, **kwargs)
-        request = LazyRequest(method, bus, instance, args, kwargs)
-        try:
-            request.begin()
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            request.failed(error)
-            raise
-        finally:
-            request.left()
-        return request.watch(result) if reads else request.count(result)
-
-    return calling
+    return wrap(method, bus, LazyRequest if reads else CountedRequest)
 
 
 def wrap_lazy_async(method: Method, bus: Bus, *, reads: bool = True) -> Wrapper:
     """Return what goes around a coroutine function that does so; see `wrap_lazy`."""
-
-    def calling(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if nobody_listens(method, bus):
-            return wrapped(*args, **kwargs)
-        return awaited(wrapped, instance, args, kwargs)
-
-    async def awaited(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        request = LazyRequest(method, bus, instance, args, kwargs)
-        try:
-            request.begin()
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            request.failed(error)
-            raise
-        finally:
-            request.left()
-        return request.watch(result) if reads else request.count(result)
-
-    return calling
+    return wrap_async(method, bus, LazyRequest if reads else CountedRequest)
 
 
 class LazyRequest(Request):
@@ -96,48 +59,54 @@ class LazyRequest(Request):
     def left(self) -> None:
         """Be current no longer; attempts are still to come."""
         take_out(sending, self._attempts)
+        self._put_down()
         take_out(current_span, self.call)
 
-    def watch(self, result: Any) -> Any:
+    def deliver(self, result: Any) -> Any:
         """Return what the caller gets: a generator is watched from its first step on."""
-        return self._lazily(result, self.call.record)
-
-    def count(self, result: Any) -> Any:
-        """Return the same, a generator's items being counted but not read."""
-        return self._lazily(result, None)
-
-    def _lazily(self, result: Any, on_chunk: Callable[[Any], object] | None) -> Any:
         if isinstance(result, GeneratorType):
-            return GeneratorProxy(result, self.call, on_chunk, self._attempts)
+            return GeneratorProxy(result, self.call, self._reader(), self)
         if isinstance(result, AsyncGeneratorType):
-            return AsyncGeneratorProxy(result, self.call, on_chunk, self._attempts)
+            return AsyncGeneratorProxy(result, self.call, self._reader(), self)
         self._attempts.leave()
-        return self.deliver(result)
+        return super().deliver(result)
+
+    def _reader(self) -> Reader | None:
+        return self.call.record
+
+
+class CountedRequest(LazyRequest):
+    """One whose generator's items are counted, and read by requests within it."""
+
+    __slots__ = ()
+
+    def _reader(self) -> Reader | None:
+        return None
 
 
 class _Steps(Iterator[Any]):
     """A generator's items; an action takes the place of asking for the next one."""
 
-    __slots__ = ("_attempts", "_generator", "action")
+    __slots__ = ("_generator", "_request", "action")
 
-    def __init__(self, generator: Generator[Any], attempts: Attempts | None) -> None:
+    def __init__(self, generator: Generator[Any], request: LazyRequest | None) -> None:
         self._generator = generator
-        self._attempts = attempts
+        self._request = request
         self.action: Action | None = None
 
     def __next__(self) -> Any:
         action, self.action = self.action or self._generator.__next__, None
-        attempts, self._attempts = self._attempts, None
-        if attempts is None:
+        request, self._request = self._request, None
+        if request is None:
             return action()
-        attempts.enter()
+        request.enter()
         try:
             return action()
         except Exception as error:
-            attempts.ended(error)
+            request.refused(error)
             raise
         finally:
-            attempts.leave()
+            request.leave()
 
 
 class GeneratorProxy(Proxy):
@@ -147,7 +116,7 @@ class GeneratorProxy(Proxy):
         generator: The SDK's.
         call: Ends with it.
         on_chunk: Called with each item.
-        attempts: What its first step sends; None if all has been sent.
+        request: What its first step sends; None if all has been sent.
     """
 
     __slots__ = ("_self_chunks", "_self_steps")
@@ -156,11 +125,11 @@ class GeneratorProxy(Proxy):
         self,
         generator: Generator[Any],
         call: Call,
-        on_chunk: Callable[[Any], object] | None,
-        attempts: Attempts | None = None,
+        on_chunk: Reader | None,
+        request: LazyRequest | None = None,
     ) -> None:
         super().__init__(generator)
-        self._self_steps = _Steps(generator, attempts)
+        self._self_steps = _Steps(generator, request)
         self._self_chunks = call.iterate(self._self_steps, on_chunk)
 
     def __iter__(self) -> Self:
@@ -195,31 +164,31 @@ class GeneratorProxy(Proxy):
 class _AsyncSteps(AsyncIterator[Any]):
     """An asynchronous generator's items; see `_Steps`."""
 
-    __slots__ = ("_attempts", "_generator", "action")
+    __slots__ = ("_generator", "_request", "action")
 
     def __init__(
-        self, generator: AsyncGenerator[Any], attempts: Attempts | None
+        self, generator: AsyncGenerator[Any], request: LazyRequest | None
     ) -> None:
         self._generator = generator
-        self._attempts = attempts
+        self._request = request
         self.action: Action | None = None
 
     def __anext__(self) -> Awaitable[Any]:
         action, self.action = self.action or self._generator.__anext__, None
-        attempts, self._attempts = self._attempts, None
+        request, self._request = self._request, None
         step = cast("Awaitable[Any]", action())
-        return step if attempts is None else _first_step(step, attempts)
+        return step if request is None else _first_step(step, request)
 
 
-async def _first_step(step: Awaitable[Any], attempts: Attempts) -> Any:
-    attempts.enter()
+async def _first_step(step: Awaitable[Any], request: LazyRequest) -> Any:
+    request.enter()
     try:
         return await step
     except Exception as error:
-        attempts.ended(error)
+        request.refused(error)
         raise
     finally:
-        attempts.leave()
+        request.leave()
 
 
 class AsyncGeneratorProxy(Proxy):
@@ -231,11 +200,11 @@ class AsyncGeneratorProxy(Proxy):
         self,
         generator: AsyncGenerator[Any],
         call: Call,
-        on_chunk: Callable[[Any], object] | None,
-        attempts: Attempts | None = None,
+        on_chunk: Reader | None,
+        request: LazyRequest | None = None,
     ) -> None:
         super().__init__(generator)
-        self._self_steps = _AsyncSteps(generator, attempts)
+        self._self_steps = _AsyncSteps(generator, request)
         self._self_chunks = call.iterate(self._self_steps, on_chunk)
 
     def __aiter__(self) -> Self:

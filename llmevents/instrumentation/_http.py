@@ -119,7 +119,7 @@ class Attempts:
             self._again(request)
         self._failed = False
         bus = self._bus
-        if REQUEST in bus.quiet or bus.span_names(REQUEST) is None:
+        if bus.is_quiet(REQUEST):
             return None
         span = Span(bus, REQUEST, scoped=False)
         span.begin({**self._whom(), **_address(request)})
@@ -223,8 +223,7 @@ sending: ContextVar[Attempts | None] = ContextVar("llmevents_sending", default=N
 
 def nobody_hears_attempts(bus: Bus) -> bool:
     """Whether no handler would learn of anything that attempts emit."""
-    is_quiet = REQUEST in bus.quiet or bus.span_names(REQUEST) is None
-    return is_quiet and not any(map(bus.has_handlers, POINTS))
+    return bus.is_quiet(REQUEST) and not any(map(bus.has_handlers, POINTS))
 
 
 def patch(patches: Patches) -> None:

@@ -61,9 +61,7 @@ def _configuring(handler: LLMEventsCallbackHandler) -> Wrapper:
 
 
 def _nobody_listens(bus: Bus) -> bool:
-    return around() is None and all(
-        prefix in bus.quiet or bus.span_names(prefix) is None for prefix in PREFIXES
-    )
+    return around() is None and all(bus.is_quiet(prefix) for prefix in PREFIXES)
 
 
 def _is_supported(version: str) -> bool:

@@ -96,7 +96,7 @@ class Settings:
 
     def is_heard(self) -> bool:
         """Whether anybody listens to requests."""
-        return PREFIX not in self.bus.quiet and self.bus.span_names(PREFIX) is not None
+        return not self.bus.is_quiet(PREFIX)
 
     def context_of(
         self, environment: Environment, query: str, headers: Mapping[str, str]
