@@ -450,3 +450,8 @@ def kind_of(error: BaseException) -> str:
     ):
         return "cancelled"
     return "error"
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether *error* says that time ran out; those of SDKs do so by their names."""
+    return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__

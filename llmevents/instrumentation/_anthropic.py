@@ -17,12 +17,13 @@ from llmevents._carriers import stand_in
 from llmevents._context import current_span
 from llmevents.instrumentation import _http
 from llmevents.instrumentation._anthropic_batches import Batches
+from llmevents.instrumentation._asked import NUMBERS, features, numbers
 from llmevents.instrumentation._calls import Facts, Method, wrap, wrap_async
 from llmevents.instrumentation._patching import is_supported
 from llmevents.instrumentation._streams import (
-    AsyncStreamProxy,
     RawResponseProxy,
-    StreamProxy,
+    Streams,
+    watch_stream,
 )
 from llmevents.llm import Call
 
@@ -36,9 +37,6 @@ MAJORS = (1, 2)
 
 MESSAGES = "/v1/messages"
 """Path of the only endpoint that makes messages; ``count_tokens`` is another one."""
-
-PARAMETERS = ("max_tokens", "temperature", "top_p")
-"""Numeric parameters of the SDK, which metadata calls the same."""
 
 PARSING = {
     "anthropic.resources.messages.messages": "parse_response",
@@ -123,13 +121,13 @@ def _results_async(batches: Batches) -> Wrapper:
 
 
 def _deliver(
-    streams: tuple[type[Any], type[Any]],
+    streams: Streams,
     result: Any,
     call: Call,
     _asked: Mapping[str, Any],
 ) -> Any:
     """Return *result* for the caller, and end the call now or when it is read."""
-    watch = partial(_watch, streams=streams)
+    watch = partial(watch_stream, streams=streams)
     watched = watch(result, call)
     if watched is not None:
         return watched
@@ -145,15 +143,6 @@ def _deliver(
     return result
 
 
-def _watch(result: Any, call: Call, *, streams: tuple[type[Any], type[Any]]) -> Any:
-    """Return *result* as a stream that ends *call*, or None if it is no stream."""
-    if isinstance(result, streams[0]):
-        return StreamProxy(result, call)
-    if isinstance(result, streams[1]):
-        return AsyncStreamProxy(result, call)
-    return None
-
-
 def _facts(client: Any, asked: Mapping[str, Any]) -> Facts:
     """Return the start event's metadata; no content is among it."""
     facts: Facts = {"operation": "chat", "provider": provider_of(client)}
@@ -162,13 +151,8 @@ def _facts(client: Any, asked: Mapping[str, Any]) -> Facts:
     body = _body(asked["options"])
     if isinstance(body.get("model"), str):
         facts["model"] = body["model"]
-    for parameter in PARAMETERS:
-        if isinstance(body.get(parameter), (int, float)):
-            facts[parameter] = body[parameter]
-    features = [name for name, asks_for in FEATURES.items() if asks_for(body)]
-    if features:
-        facts["features"] = features
-    return facts
+    asked_for = ((name, asks_for(body)) for name, asks_for in FEATURES.items())
+    return facts | numbers(body, NUMBERS) | features(asked_for)
 
 
 def _body(options: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 
@@ -14,19 +14,24 @@ NUMBERS: Mapping[str, str] = {
     "top_p": "top_p",
     "top_k": "top_k",
     "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
     "seed": "seed",
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }
-"""Numeric parameter, by the name that most SDKs give it -> metadata."""
+"""Numeric parameter, by the names that most SDKs give it -> metadata.
+
+``dimensions`` and the like, that the response shows, are not among them.
+"""
 
 
 def numbers(asked: Parameters, names: Mapping[str, str]) -> Facts:
     """Return the numeric parameters of *asked* under the names of the metadata."""
     found: Facts = {}
-    for parameter, key in names.items():
-        value = asked.get(parameter)
-        if isinstance(value, (int, float)):
+    for parameter, value in asked.items():
+        key = names.get(parameter)
+        if key is not None and isinstance(value, (int, float)):
             found[key] = value
     return found
 
@@ -41,10 +46,17 @@ def text(asked: Parameters, *names: str) -> str | None:
 
 
 def count(given: object) -> int | None:
-    """Return how many texts *given* is: one, or as many as its items."""
+    """Return how many texts *given* is: text, token ids, or a list of either."""
     if isinstance(given, str):
         return 1
-    return len(given) if isinstance(given, (list, tuple)) else None
+    if isinstance(given, (list, tuple)):
+        return 1 if given and isinstance(given[0], int) else len(given)
+    return None
+
+
+def texts_in(name: str) -> Callable[[Parameters], int | None]:
+    """Return what counts the texts that the parameter *name* has."""
+    return lambda asked: count(asked.get(name))
 
 
 def features(asked_for: Iterable[tuple[str, object]]) -> Facts:

@@ -14,13 +14,14 @@ from json import loads
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmevents.instrumentation._asked import features, numbers
 from llmevents.instrumentation._bedrock_bodies import (
     EventStreamProxy,
     record_headers,
     watch_body,
 )
 from llmevents.instrumentation._bedrock_http import attempting
-from llmevents.instrumentation._calls import Facts, Method, wrap
+from llmevents.instrumentation._calls import Facts, Method, no_texts, wrap
 from llmevents.instrumentation._patching import is_supported
 from llmevents.llm import Call
 
@@ -101,7 +102,7 @@ def _choose(bus: Bus) -> Wrapper:
             facts=partial(_facts, kind.operation),
             deliver=deliveries[operation],
             failed=_failed,
-            texts=_texts if kind is EMBEDDING else _no_texts,
+            texts=_texts if kind is EMBEDDING else no_texts,
             positional=("operation_name", "api_params"),
             sends=True,
             client=lambda client: client._endpoint,  # noqa: SLF001  # it has no other name
@@ -162,15 +163,11 @@ def _facts(operation: str, _client: Any, asked: Mapping[str, Any]) -> Facts:
         facts["model"] = model_of(given["modelId"])
     if asked["operation_name"] in STREAMED:
         facts["stream"] = True
-    config = given.get("inferenceConfig")
+    config, tools = given.get("inferenceConfig"), given.get("toolConfig")
     if isinstance(config, Mapping):
-        for parameter, key in PARAMETERS.items():
-            if isinstance(config.get(parameter), (int, float)):
-                facts[key] = config[parameter]
-    tools = given.get("toolConfig")
-    if isinstance(tools, Mapping) and tools.get("tools"):
-        facts["features"] = ["tools"]
-    return facts
+        facts |= numbers(config, PARAMETERS)
+    has_tools = isinstance(tools, Mapping) and tools.get("tools")
+    return facts | features((("tools", has_tools),))
 
 
 def _failed(error: BaseException, call: Call, _facts: Facts) -> None:
@@ -186,10 +183,6 @@ def http_status_of(error: BaseException) -> int | None:
     about = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
     status = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
     return status if isinstance(status, int) else None
-
-
-def _no_texts(_asked: Mapping[str, Any]) -> int | None:
-    return None
 
 
 def _texts(asked: Mapping[str, Any]) -> int | None:

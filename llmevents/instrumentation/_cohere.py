@@ -18,7 +18,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmevents.instrumentation import _http
-from llmevents.instrumentation._asked import NUMBERS, count, features, numbers, text
+from llmevents.instrumentation._asked import NUMBERS, features, numbers, text, texts_in
 from llmevents.instrumentation._calls import (
     Facts,
     Method,
@@ -178,7 +178,7 @@ def _method(
         prefix=operation.prefix,
         facts=partial(_facts, operation.operation, is_stream),
         deliver=_deliver,
-        texts=_texts if operation is EMBED else no_texts,
+        texts=texts_in("texts") if operation is EMBED else no_texts,
         sends=True,
         client=(lambda _client: NO_CLIENT) if sends_within else _http_client,
     )
@@ -214,10 +214,6 @@ def _facts(
             )
         )
     )
-
-
-def _texts(asked: Parameters) -> int | None:
-    return count(asked.get("texts"))
 
 
 def _deliver(result: Any, call: Call, _asked: Parameters) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmevents._context import take_out
 from llmevents._redact import clean_metadata
-from llmevents._span import Span, kind_of
+from llmevents._span import Span, is_timeout, kind_of
 from llmevents.instrumentation._limits import limits_of
 from llmevents.instrumentation._patching import Patches
 
@@ -377,5 +377,4 @@ def attribute(source: object, name: str) -> object:
 def _status(error: BaseException) -> str:
     if kind_of(error) == "cancelled":
         return "cancelled"
-    timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
-    return "timeout" if timed_out else "error"
+    return "timeout" if is_timeout(error) else "error"

@@ -7,9 +7,10 @@ in ``outputs/llm_result.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from llmevents.instrumentation._asked import features
 from llmevents.llm._fields import look_up
 from llmevents.llm._response import Reading
 
@@ -57,6 +58,12 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 }
 """Metadata -> what LangChain calls it, in its own metadata or the model's parameters."""
 
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "tools": ("tools", "functions"),
+    "structured_output": ("response_format", "ls_structured_output_format"),
+}
+"""Feature of a call -> the parameters that ask for it."""
+
 MODEL = ("ls_model_name", "model", "model_name", "model_id", "deployment_name")
 
 FINISH_REASON = ("finish_reason", "stop_reason", "done_reason", "stopReason")
@@ -86,10 +93,7 @@ def facts_of(
         value = _first((metadata, parameters), names)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             facts[key] = value
-    features = _features(parameters)
-    if features:
-        facts["features"] = features
-    return facts
+    return facts | features(_asked_for(parameters))
 
 
 class Statements:
@@ -246,13 +250,9 @@ def _restates(usage: Usage, before: Usage) -> bool:
     ) >= (before.output_tokens or 0)
 
 
-def _features(parameters: Mapping[str, Any]) -> list[str]:
-    asked = {
-        "tools": parameters.get("tools") or parameters.get("functions"),
-        "structured_output": parameters.get("response_format")
-        or parameters.get("ls_structured_output_format"),
-    }
-    return [name for name, value in asked.items() if value]
+def _asked_for(parameters: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for feature, names in FEATURES.items():
+        yield feature, any(parameters.get(name) for name in names)
 
 
 def _first(sources: tuple[Mapping[str, Any], ...], names: tuple[str, ...]) -> object:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmevents.instrumentation import _http
+from llmevents.instrumentation._asked import NUMBERS, features, numbers, texts_in
 from llmevents.instrumentation._calls import (
     Facts,
     Method,
@@ -52,19 +53,6 @@ Names that are not here are the same in both, or OpenTelemetry has none; LiteLLM
 names for the parts of Vertex all begin with ``vertex_ai``.
 """
 
-PARAMETERS: Mapping[str, str] = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "seed": "seed",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-}
-"""Numeric parameter -> metadata."""
-
 
 class _Operation(NamedTuple):
     """One operation: a function, its coroutine twin, and what their events are."""
@@ -74,15 +62,6 @@ class _Operation(NamedTuple):
     functions: tuple[str, str]
     positional: tuple[str, ...] = ("model",)
     texts: Callable[[Parameters], int | None] = no_texts
-
-
-def _texts(asked: Parameters) -> int | None:
-    given = asked.get("input")
-    if isinstance(given, str):
-        return 1
-    if isinstance(given, (list, tuple)):
-        return 1 if given and isinstance(given[0], int) else len(given)
-    return None
 
 
 OPERATIONS = (
@@ -101,7 +80,7 @@ OPERATIONS = (
         "embeddings",
         ("embedding", "aembedding"),
         positional=("model", "input"),
-        texts=_texts,
+        texts=texts_in("input"),
     ),
     _Operation(
         "llm.image",
@@ -187,17 +166,11 @@ def _routed(operation: _Operation, _instance: object, asked: Parameters) -> Fact
         facts["model"] = asked["model"]
     if asked.get("stream") is True:
         facts["stream"] = True
-    for parameter, key in PARAMETERS.items():
-        value = asked.get(parameter)
-        if isinstance(value, (int, float)):
-            facts[key] = value
     choices = asked.get("n")
     if isinstance(choices, int) and choices != 1 and operation.prefix == "llm.chat":
         facts["choice_count"] = choices
-    features = [name for name, key in FEATURES.items() if asked.get(key)]
-    if features:
-        facts["features"] = features
-    return facts
+    asked_for = ((name, asked.get(key)) for name, key in FEATURES.items())
+    return facts | numbers(asked, NUMBERS) | features(asked_for)
 
 
 FEATURES: Mapping[str, str] = {

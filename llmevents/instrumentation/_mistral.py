@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmevents.instrumentation import _http
-from llmevents.instrumentation._asked import NUMBERS, count, features, numbers, text
+from llmevents.instrumentation._asked import NUMBERS, features, numbers, text, texts_in
 from llmevents.instrumentation._calls import (
     Facts,
     Method,
@@ -128,7 +128,7 @@ def _method(operation: _Operation, name: str) -> Method:
         prefix=operation.prefix,
         facts=partial(_facts, operation.operation, name.endswith("stream")),
         deliver=_deliver,
-        texts=_texts if operation.operation == "embeddings" else no_texts,
+        texts=texts_in("inputs") if operation.operation == "embeddings" else no_texts,
         sends=True,
     )
 
@@ -161,10 +161,6 @@ def _facts(
             )
         )
     )
-
-
-def _texts(asked: Parameters) -> int | None:
-    return count(asked.get("inputs"))
 
 
 def _deliver(result: Any, call: Call, asked: Parameters) -> Any:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from llmevents.instrumentation import _http
+from llmevents.instrumentation._asked import NUMBERS, count, features, numbers
 from llmevents.instrumentation._calls import Facts, Method, Parameters, no_texts
 from llmevents.instrumentation._generators import wrap_lazy, wrap_lazy_async
 from llmevents.instrumentation._patching import is_supported
@@ -36,15 +37,7 @@ OPERATIONS = {
 POSITIONAL = ("cls", "method", "path")
 """Of ``_request``, which hands the last two on to the HTTP client."""
 
-PARAMETERS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "num_predict": "max_tokens",
-    "seed": "seed",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-}
+PARAMETERS = {**NUMBERS, "num_predict": "max_tokens"}
 """Option of a model -> metadata."""
 
 
@@ -99,21 +92,13 @@ def _facts(operation: str, asked: Parameters) -> Facts:
     }
     if asked.get("stream") is True:
         facts["stream"] = True
-    options = body.get("options") or {}
-    for option, key in PARAMETERS.items():
-        value = options.get(option)
-        if isinstance(value, (int, float)):
-            facts[key] = value
-    features = [
-        feature
-        for feature, field in (("tools", "tools"), ("structured_output", "format"))
-        if body.get(field)
-    ]
-    if features:
-        facts["features"] = features
-    return facts
+    asked_for = (
+        ("tools", body.get("tools")),
+        ("structured_output", body.get("format")),
+    )
+    return facts | numbers(body.get("options") or {}, PARAMETERS) | features(asked_for)
 
 
-def _texts(asked: Parameters) -> int:
-    given = asked["json"].get("input", "")
-    return 1 if isinstance(given, str) else len(given)
+def _texts(asked: Parameters) -> int | None:
+    # Of the older path, which takes one text, ``prompt`` is the name.
+    return count(asked["json"].get("input", ""))

@@ -13,13 +13,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmevents.instrumentation import _http
+from llmevents.instrumentation._asked import texts_in
 from llmevents.instrumentation._calls import Method, wrap, wrap_async
-from llmevents.instrumentation._openai_facts import count_texts, facts
+from llmevents.instrumentation._openai_facts import facts
 from llmevents.instrumentation._patching import is_supported
 from llmevents.instrumentation._streams import (
-    AsyncStreamProxy,
+    SHOWN_WHOLE,
     RawResponseProxy,
-    StreamProxy,
+    Streams,
+    watch_stream,
 )
 
 
@@ -114,7 +116,7 @@ def patch(openai: ModuleType, choice: Choice, patches: Patches) -> bool:
             prefix=operation.prefix,
             facts=partial(facts, operation.operation),
             deliver=sdk.deliver,
-            texts=_count_texts,
+            texts=texts_in("input"),
             sends=True,
             client=_client,
             prepare=sdk.prepare,
@@ -150,18 +152,13 @@ def _client(resource: Any) -> object:
     return resource._client._client  # noqa: SLF001  # it has no other name
 
 
-def _count_texts(asked: Parameters) -> int | None:
-    return count_texts(asked.get("input"))
-
-
 class _Sdk:
     """What is done to the parameters and the results of an operation's methods."""
 
     def __init__(
         self, operation: _Operation, openai: ModuleType, *, include_usage: bool
     ) -> None:
-        self._stream: type[Any] = openai.Stream
-        self._async_stream: type[Any] = openai.AsyncStream
+        self._streams: Streams = (openai.Stream, openai.AsyncStream)
         self._used = operation.used
         self._asks = include_usage and operation.streams
 
@@ -192,14 +189,8 @@ class _Sdk:
         return result
 
     def _watch(self, result: Any, call: Call, *, hides: bool) -> Any:
-        """Return *result* as a stream that ends *call*, or None if it is no stream."""
-        if isinstance(result, self._stream):
-            shown = _shown(result, call) if hides else None
-            return StreamProxy(result, call, shown=shown)
-        if isinstance(result, self._async_stream):
-            later = _shown_later(result, call) if hides else None
-            return AsyncStreamProxy(result, call, shown=later)
-        return None
+        shown = (_shown, _shown_later) if hides else SHOWN_WHOLE
+        return watch_stream(result, call, self._streams, shown)
 
     def _adds_usage(self, asked: Parameters) -> bool:
         """Whether a stream is asked for its usage by us, and not by the caller."""

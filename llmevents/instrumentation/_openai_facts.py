@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmevents.instrumentation._asked import NUMBERS, numbers
 from llmevents.instrumentation._compatible import server_of
 
 
 Parameters = Mapping[str, Any]
-
-NUMBERS: Mapping[str, str] = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "seed": "seed",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-}
-"""Numeric parameter of the SDK -> metadata. ``dimensions`` and the like, that the
-response shows, are not among them."""
 
 OUTPUTS: Mapping[str, str] = {"image": "image", "speech": "speech"}
 """Operation -> ``output_type``, where there is but one."""
@@ -44,10 +32,7 @@ def facts(operation: str, resource: Any, asked: Parameters) -> dict[str, object]
         found["model"] = model
     if asked.get("stream") is True:
         found["stream"] = True
-    for parameter, value in asked.items():
-        key = NUMBERS.get(parameter)
-        if key is not None and isinstance(value, (int, float)):
-            found[key] = value
+    found |= numbers(asked, NUMBERS)
     choices = asked.get("n")
     if isinstance(choices, int) and choices != 1 and operation not in OUTPUTS:
         found["choice_count"] = choices
@@ -57,15 +42,6 @@ def facts(operation: str, resource: Any, asked: Parameters) -> dict[str, object]
             if value:
                 found[key] = value
     return found
-
-
-def count_texts(given: object) -> int | None:
-    """Return how many texts *given* is: text, token ids, or a list of either."""
-    if isinstance(given, str):
-        return 1
-    if isinstance(given, (list, tuple)):
-        return 1 if given and isinstance(given[0], int) else len(given)
-    return None
 
 
 def _features(_operation: str, asked: Parameters) -> list[str]:

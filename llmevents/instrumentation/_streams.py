@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmevents._context import when_lost
 
@@ -162,6 +162,38 @@ class AsyncStreamProxy(Proxy):
         """
         _ = self._self_sdks.aclose
         return self.close
+
+
+Streams: TypeAlias = tuple[type[Any], type[Any]]
+"""An SDK's classes of streams: the synchronous one and the asynchronous one."""
+
+Shown: TypeAlias = Callable[[Any, "Call"], Any] | None
+"""What gives the items of a stream that the caller sees; None for all of them."""
+
+SHOWN_WHOLE: tuple[Shown, Shown] = (None, None)
+
+
+def watch_stream(
+    result: Any,
+    call: Call,
+    streams: Streams,
+    shown: tuple[Shown, Shown] = SHOWN_WHOLE,
+) -> Any:
+    """Return *result* as a stream that ends *call*, or None if it is no stream.
+
+    Args:
+        result: What the SDK gave.
+        call: Ends with the stream.
+        streams: The classes to look for.
+        shown: What the caller sees of each kind.
+    """
+    for kind, proxy, show in zip(
+        streams, (StreamProxy, AsyncStreamProxy), shown, strict=True
+    ):
+        if isinstance(result, kind):
+            items = None if show is None else show(result, call)
+            return proxy(result, call, shown=items)
+    return None
 
 
 class RawResponseProxy(Proxy):

@@ -479,22 +479,6 @@ def test_an_error_says_who_was_asked(fake: tuple[Any, CapturedEvents]) -> None:
     assert captured[-1].metadata["http_status"] == 429
 
 
-@pytest.mark.parametrize(
-    ("given", "texts"),
-    [
-        pytest.param("one", 1, id="text"),
-        pytest.param(["one", "two"], 2, id="texts"),
-        pytest.param([1, 2, 3], 1, id="tokens"),
-        pytest.param([], 0, id="nothing"),
-        pytest.param(None, None, id="none"),
-    ],
-)
-def test_the_texts_of_an_embedding_are_counted(
-    given: object, texts: int | None
-) -> None:
-    assert _litellm._texts({"input": given}) == texts
-
-
 def test_a_routers_call_is_the_owner(fake: tuple[Any, CapturedEvents]) -> None:
     module, captured = fake
     module.Router().completion("mine", stream=True)

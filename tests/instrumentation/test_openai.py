@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import llmevents
 from llmevents import Bus, llm
-from llmevents.instrumentation._openai_facts import count_texts
+from llmevents.instrumentation._asked import count
 from llmevents.testing import CapturedEvents, FakeProvider, Reply
 from tests.instrumentation.sdk import (
     MESSAGES,
@@ -215,7 +215,7 @@ def test_an_embedding_states_its_texts_and_dimensions(
 def test_texts_are_counted_without_touching_them(
     given: object, texts: int | None
 ) -> None:
-    assert count_texts(given) == texts
+    assert count(given) == texts
 
 
 def test_a_refused_embedding_still_says_how_many_texts_it_was_for(
