@@ -2,10 +2,11 @@
 
 For a cache of your own, say what happened:
 
-    >>> from llmevents.llm import cache
+    >>> from llmevents.llm.cache import Cache
     >>> from llmevents.testing import capture
+    >>> answers = Cache("answers")
     >>> with capture("llm.cache.**") as events:
-    ...     cache.hit("answers", entry_size=2048)
+    ...     answers.hit(entry_size=2048)
     >>> events.names(), events[0].measurements
     (['llm.cache.hit'], {'count': 1, 'entry_size': 2048})
 
@@ -14,7 +15,7 @@ While nobody listens, an event costs one look-up.
 """
 
 from llmevents.llm.cache._cached import cached
-from llmevents.llm.cache._events import Cache, evicted, hit, miss, put
+from llmevents.llm.cache._events import Cache
 from llmevents.llm.cache._keys import hash_key
 from llmevents.llm.cache._observed import ObservedCache, byte_size
 
@@ -24,9 +25,5 @@ __all__ = [
     "ObservedCache",
     "byte_size",
     "cached",
-    "evicted",
     "hash_key",
-    "hit",
-    "miss",
-    "put",
 ]

@@ -1,4 +1,4 @@
-"""The four events of a cache, as functions and as an object bound to one cache."""
+"""The four events of a cache, emitted by an object bound to it."""
 
 from __future__ import annotations
 
@@ -84,6 +84,9 @@ class Cache:
     ) -> None:
         """Emit ``llm.cache.hit``: the cache had the answer.
 
+        A call of a model that is not made is not billed: emit this instead of
+        entering `llmevents.llm.chat`.
+
         Args:
             key: The entry's key; None is a key.
             count: How many answers it had.
@@ -153,100 +156,3 @@ class Cache:
             elif given is not None:
                 self.bus.refuse_value()
         return measured
-
-
-def hit(
-    name: str,
-    key: object = ABSENT,
-    *,
-    count: int = 1,
-    entry_size: int | None = None,
-    size: int | None = None,
-    bus: Bus | None = None,
-    show_key: bool = False,
-    secret: bytes = b"",
-    **metadata: object,
-) -> None:
-    """Emit ``llm.cache.hit``: the cache *name* had the answer.
-
-    A call of a model that is not made is not billed: emit this instead of entering
-    `llmevents.llm.chat`.
-
-    Args:
-        name: Which cache.
-        key: The entry's key, hashed unless *show_key*; None is a key.
-        count: How many answers it had.
-        entry_size: Bytes of the entry.
-        size: Bytes of the whole cache.
-        bus: Where to emit; the default bus unless given.
-        show_key: See `Cache`.
-        secret: See `hash_key`.
-        metadata: Further metadata.
-    """
-    chosen = default_bus if bus is None else bus
-    if chosen.has_handlers(HIT):
-        Cache(name, metadata, bus=chosen, show_key=show_key, secret=secret).hit(
-            key, count=count, entry_size=entry_size, size=size
-        )
-
-
-def miss(
-    name: str,
-    key: object = ABSENT,
-    *,
-    count: int = 1,
-    size: int | None = None,
-    bus: Bus | None = None,
-    show_key: bool = False,
-    secret: bytes = b"",
-    **metadata: object,
-) -> None:
-    """Emit ``llm.cache.miss``: the cache *name* did not have the answer; see `hit`."""
-    chosen = default_bus if bus is None else bus
-    if chosen.has_handlers(MISS):
-        Cache(name, metadata, bus=chosen, show_key=show_key, secret=secret).miss(
-            key, count=count, size=size
-        )
-
-
-def put(
-    name: str,
-    key: object = ABSENT,
-    *,
-    count: int = 1,
-    entry_size: int | None = None,
-    size: int | None = None,
-    bus: Bus | None = None,
-    show_key: bool = False,
-    secret: bytes = b"",
-    **metadata: object,
-) -> None:
-    """Emit ``llm.cache.put``: the cache *name* has stored an answer; see `hit`.
-
-    The metric ``llm.cache.size.bytes`` is the *size* of the last put or eviction.
-    """
-    chosen = default_bus if bus is None else bus
-    if chosen.has_handlers(PUT):
-        Cache(name, metadata, bus=chosen, show_key=show_key, secret=secret).put(
-            key, count=count, entry_size=entry_size, size=size
-        )
-
-
-def evicted(
-    name: str,
-    key: object = ABSENT,
-    *,
-    count: int = 1,
-    entry_size: int | None = None,
-    size: int | None = None,
-    bus: Bus | None = None,
-    show_key: bool = False,
-    secret: bytes = b"",
-    **metadata: object,
-) -> None:
-    """Emit ``llm.cache.evicted``: the cache *name* has dropped an answer; see `put`."""
-    chosen = default_bus if bus is None else bus
-    if chosen.has_handlers(EVICTED):
-        Cache(name, metadata, bus=chosen, show_key=show_key, secret=secret).evicted(
-            key, count=count, entry_size=entry_size, size=size
-        )
