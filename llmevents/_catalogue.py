@@ -97,6 +97,14 @@ INFERENCE: dict[str, tuple[Units, Stability]] = {
 }
 """Operation -> its own measurements and its stability."""
 
+INFERENCE_ENDS: list[str] = [
+    f"llm.{operation}.{phase}"
+    for operation in INFERENCE
+    for phase in ("stop", "exception")
+]
+"""How the calls of a model end, whatever the operation; a list, to attach to. A
+pattern such as ``llm.*.stop`` would take tools, agents and tasks as well."""
+
 REQUEST: Mapping[str, str] = {
     "provider": "OpenTelemetry's name of the provider.",
     "model": "The model that was asked for.",

@@ -42,7 +42,8 @@ def check(
     raise typer.Exit(1 if prepared.problems else 0)
 
 
-def _problems(prepared: Prepared) -> list[str]:
+def problems_of(prepared: Prepared) -> list[str]:
+    """Return what is wrong, a line each, as it may be printed."""
     from llmevents._errors import LLMEventsError
     from llmevents._redact import describe_error
 
@@ -56,7 +57,7 @@ def _problems(prepared: Prepared) -> list[str]:
 
 
 def _as_json(prepared: Prepared) -> str:
-    problems = _problems(prepared)
+    problems = problems_of(prepared)
     return json.dumps(
         {
             "ok": not problems,
@@ -84,7 +85,7 @@ def _as_text(prepared: Prepared) -> str:
         f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}"
         for name, value, source in rows
     ]
-    for title, texts in (("note", prepared.notes), ("problem", _problems(prepared))):
+    for title, texts in (("note", prepared.notes), ("problem", problems_of(prepared))):
         lines.extend(f"{title}: {text}" for text in texts)
     lines.append(
         "llmevents: this cannot run" if prepared.problems else _summary(prepared)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from llmevents.cli._config import problems_of
+
 
 if TYPE_CHECKING:
-    from llmevents.llm.pricing import Listed, Pricer
-
-FILES = ("llmevents.toml", "pyproject.toml")
-"""Where prices are looked for in the working directory, the first one that is there."""
+    from llmevents.config._prepare import Prepared
+    from llmevents.llm.pricing import Listed, Price, Pricer
+    from llmevents.llm.usage import Usage
 
 
 class _Prices(TyperGroup):
@@ -38,10 +39,22 @@ prices_app = typer.Typer(
 
 Config = Annotated[
     Path | None,
-    typer.Option(help="A TOML file with prices, instead of the one that is found."),
+    typer.Option(help="The file to read, instead of the one that is found."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Count = Annotated[int | None, typer.Option(min=0)]
+InputTokens = Annotated[
+    int | None, typer.Option("--input", min=0, help="All input tokens.")
+]
+OutputTokens = Annotated[int | None, typer.Option(min=0, help="Output tokens.")]
+WriteFor1h = Annotated[int | None, typer.Option("--cache-write-1h", min=0)]
+Seconds = Annotated[float | None, typer.Option(min=0, help="Length of audio.")]
+Provider = Annotated[str | None, typer.Option(help="Who runs the model.")]
+Tier = Annotated[str | None, typer.Option(help="Service tier.")]
+Batch = Annotated[bool, typer.Option("--batch", help="In a batch.")]
+Day = Annotated[
+    str | None, typer.Option(help="A day or moment in UTC: 2025-05-10T18:00.")
+]
 
 
 @prices_app.callback()
@@ -53,75 +66,94 @@ def options() -> None:
 def price_of(
     name: Annotated[str, typer.Argument(metavar="MODEL")],
     *,
-    input_tokens: Annotated[
-        int | None, typer.Option("--input", min=0, help="All input tokens.")
-    ] = None,
-    output: Annotated[int | None, typer.Option(min=0, help="Output tokens.")] = None,
+    input_tokens: InputTokens = None,
+    output: OutputTokens = None,
     cache_read: Count = None,
     cache_write: Count = None,
-    cache_write_1h: Annotated[
-        int | None, typer.Option("--cache-write-1h", min=0)
-    ] = None,
+    cache_write_1h: WriteFor1h = None,
     reasoning: Count = None,
     pages: Count = None,
     images: Count = None,
     searches: Count = None,
     characters: Count = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0, help="Length of audio.")
-    ] = None,
-    provider: Annotated[str | None, typer.Option(help="Who runs the model.")] = None,
-    tier: Annotated[str | None, typer.Option(help="Service tier.")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="In a batch.")] = False,
-    on: Annotated[
-        str | None, typer.Option(help="A day or moment in UTC: 2025-05-10T18:00.")
-    ] = None,
+    seconds: Seconds = None,
+    provider: Provider = None,
+    tier: Tier = None,
+    batch: Batch = False,
+    on: Day = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what a call costs, and by whose prices. Status 1 if nobody has any."""
-    from llmevents.llm import Usage
-    from llmevents.llm.pricing._money import NANO, show_usd, to_nano, to_usd
-
-    counts = {
-        "input_tokens": input_tokens,
-        "output_tokens": output,
-        "cache_read_tokens": cache_read,
-        "cache_write_tokens": cache_write,
-        "cache_write_1h_tokens": cache_write_1h,
-        "reasoning_tokens": reasoning,
-        "pages": pages,
-        "images": images,
-        "searches": searches,
-        "characters": characters,
-        "audio_duration": None if seconds is None else to_nano(seconds, "seconds"),
-    }
-    if all(count is None for count in counts.values()):
-        msg = "expected a count, such as --input 1000"
-        raise typer.BadParameter(msg)
+    usage = _usage(
+        input_tokens=input_tokens,
+        output_tokens=output,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=cache_write,
+        cache_write_1h_tokens=cache_write_1h,
+        reasoning_tokens=reasoning,
+        pages=pages,
+        images=images,
+        searches=searches,
+        characters=characters,
+        audio_duration=_nanoseconds(seconds),
+    )
     pricer = _pricer(config)
     pricer.warm_up(wait=True)
     price = pricer.price(
-        Usage(**counts),
+        usage,
         provider=provider,
         model=name,
         service_tier=tier,
         batch=batch,
         at=_moment(on),
     )
+    _show_price(name, price, as_json=as_json)
+
+
+def _usage(**counts: int | None) -> Usage:
+    """Return what a call used; that it used nothing known is a usage error."""
+    from llmevents.llm import Usage
+
+    if all(count is None for count in counts.values()):
+        msg = "expected a count, such as --input 1000"
+        raise typer.BadParameter(msg)
+    return Usage(**counts)
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    from llmevents.llm._money import written
+    from llmevents.llm._windows import SECOND
+
+    if seconds is None:
+        return None
+    length = written(seconds)
+    if length is None:
+        msg = f"expected a length in seconds, got {seconds}"
+        raise typer.BadParameter(msg, param_hint="--seconds")
+    return round(length * SECOND)
+
+
+def _show_price(model: str, price: Price | None, *, as_json: bool) -> None:
     if price is None:
         typer.echo(
-            f"llmevents: no price for {name!r}; add one to [tool.llmevents.prices], "
+            f"llmevents: no price for {model!r}; add one to [tool.llmevents.prices], "
             "or name the --provider",
             err=True,
         )
         raise typer.Exit(1)
     if as_json:
-        typer.echo(json.dumps({"model": name, **price._asdict()}))
-        return
+        typer.echo(json.dumps({"model": model, **price._asdict()}))
+    else:
+        typer.echo(_price_as_text(price))
+
+
+def _price_as_text(price: Price) -> str:
+    from llmevents.llm._money import NANO, show_usd, to_usd
+
     usd = show_usd(to_usd(price.cost_nano_usd, "cost") / NANO)
     day = f", {price.price_date}" if price.price_date else ""
-    typer.echo(f"${usd}  ({price.source}{day})")
+    return f"${usd}  ({price.source}{day})"
 
 
 @prices_app.command("list")
@@ -164,14 +196,11 @@ def check(
     config: Config = None,
 ) -> None:
     """Check your prices, and say which models have none. Status 1 if there are."""
-    from llmevents.llm.pricing._pricer import check_config
-
-    table = _table(config)
-    problems = list(_problems(table))
+    prepared = _prepared(config)
+    problems = problems_of(prepared)
     if not problems:
-        check_config(table)
         wanted = [_split(model) for model in models or []]
-        problems = list(_unpriced(_pricer(config), wanted + _called(ledger)))
+        problems = list(_unpriced(_pricer_of(prepared), wanted + _called(ledger)))
     for problem in problems:
         typer.echo(f"llmevents: {problem}", err=True)
     if problems:
@@ -179,57 +208,25 @@ def check(
     typer.echo("llmevents: every price can be used, and no model lacks one")
 
 
+def _prepared(config: Path | None) -> Prepared:
+    """Return the prices of files and environment, and what is wrong with them."""
+    from llmevents.config._prepare import prepare_prices
+
+    return prepare_prices(config=config)
+
+
 def _pricer(config: Path | None) -> Pricer:
-    from llmevents._errors import OptionError
-    from llmevents.llm.pricing import Pricer
-
-    try:
-        return Pricer.from_config(_table(config))
-    except OptionError as error:
-        raise typer.BadParameter(str(error)) from error
+    """Return the pricer that a program here would have; none is a usage error."""
+    prepared = _prepared(config)
+    for problem in problems_of(prepared):
+        raise typer.BadParameter(problem)
+    return _pricer_of(prepared)
 
 
-def _table(config: Path | None) -> Mapping[str, object]:
-    """Return the table of prices in a file; empty where there is none."""
-    from llmevents.config._given import parse_toml
+def _pricer_of(prepared: Prepared) -> Pricer:
+    from llmevents.llm.pricing import default_pricer
 
-    path = config or next((Path(name) for name in FILES if Path(name).is_file()), None)
-    if path is None:
-        return {}
-    try:
-        table: object = parse_toml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read: {error}"
-        raise typer.BadParameter(msg) from error
-    inside = ("tool", "llmevents") if path.name == "pyproject.toml" else ()
-    for key in (*inside, "prices"):
-        table = table.get(key, {}) if isinstance(table, dict) else {}
-    return table if isinstance(table, dict) else {}
-
-
-def _problems(table: Mapping[str, object]) -> Iterator[str]:
-    """Yield what is wrong with a table of prices, one line for each entry."""
-    from llmevents._errors import OptionError
-    from llmevents.llm.pricing._litellm import LiteLLMPrices
-    from llmevents.llm.pricing._pricer import check_config
-
-    models = table.get("models")
-    entries = models if isinstance(models, dict) else {}
-    parts: list[dict[str, object]] = [
-        {"models": {key: prices}} for key, prices in entries.items()
-    ]
-    parts.append({key: table[key] for key in table if table[key] is not entries})
-    for part in parts:
-        try:
-            check_config(part)
-        except OptionError as error:
-            yield str(error)
-    path = table.get("litellm_prices")
-    if isinstance(path, str):
-        try:
-            LiteLLMPrices(path)
-        except OptionError as error:
-            yield str(error)
+    return default_pricer() if prepared.pricer is None else prepared.pricer
 
 
 def _unpriced(pricer: Pricer, wanted: list[tuple[str | None, str]]) -> Iterator[str]:
@@ -275,7 +272,7 @@ def _moment(text: str | None) -> int | None:
     """Return a day or a moment in Unix nanoseconds; without a zone it is in UTC."""
     from datetime import datetime, timedelta, timezone
 
-    from llmevents.llm.pricing._sources import EPOCH
+    from llmevents.llm._windows import EPOCH
 
     if text is None:
         return None

@@ -36,7 +36,7 @@ def read_prices(given: Given) -> Pricer | None:
 
 def read_thresholds(given: Given) -> list[CostThreshold]:
     """Read ``cost_thresholds``: a list of tables, or of thresholds."""
-    from llmevents.llm.pricing._thresholds import _threshold as as_threshold
+    from llmevents.llm.pricing._thresholds import as_threshold
 
     value = given.value
     if not isinstance(value, (list, tuple)):

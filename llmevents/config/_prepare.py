@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from llmevents._options import check_count, check_seconds
 from llmevents._switch import disabled
 from llmevents.config._aliases import alias_layer, kill_layer
+from llmevents.config._errors import ConfigError
 from llmevents.config._given import DEFAULT, Given, Layer
 from llmevents.config._llm import read_budgets, read_prices, read_thresholds
 from llmevents.config._merge import Merged, Part
@@ -114,10 +115,48 @@ def prepare(
     ).run()
 
 
+def prepare_prices(*, config: str | PathLike[str] | None = None) -> Prepared:
+    """Read files and environment as `prepare` does; check only what concerns prices.
+
+    Of wrong prices every one is a problem, not the first alone. No pricer means that
+    a program would have the default one.
+
+    Args:
+        config: The file to read, instead of the one that is found.
+    """
+    return _Preparation({}, config, os.environ).run_prices()
+
+
 def _switch_layer() -> Layer:
     if not disabled():
         return []
     return [(("enabled",), Given(value=False, source="variable LLMEVENTS_DISABLED"))]
+
+
+def _or_default(name: str, given: Given | None) -> Given:
+    return Given(DEFAULTS[name], DEFAULT) if given is None else given
+
+
+def _wrong_prices(given: Given) -> Iterator[ConfigError]:
+    """Yield what is wrong with each entry of ``prices``, read on its own."""
+    for entry in _price_entries(given.value):
+        try:
+            read_prices(given._replace(value=entry))
+        except ConfigError as error:
+            yield error
+
+
+def _price_entries(table: object) -> Iterator[Mapping[str, object]]:
+    """Yield tables of one price or one other key each, the prices first."""
+    if not isinstance(table, Mapping):
+        return
+    models = table.get("models")
+    entries = models if isinstance(models, Mapping) else {}
+    for model, prices in entries.items():
+        yield {"models": {model: prices}}
+    for key, value in table.items():
+        if value is not entries:
+            yield {key: value}
 
 
 class _Preparation:
@@ -143,10 +182,7 @@ class _Preparation:
     def run(self) -> Prepared:
         """Return the result; every problem that was met is in it."""
         result = self._result
-        for layer in self._layers:
-            found = self._try(layer)
-            self._merged.add(found or [])
-        result.problems.extend(self._merged.problems)
+        self._merge()
         result.enabled = self._scalar("enabled", flag_of("enabled")) is not False
         if result.enabled:
             self._read_scalars()
@@ -155,6 +191,23 @@ class _Preparation:
             for name, part in sorted(self._merged.reporters.items()):
                 self._read_reporter(name, part)
         return result
+
+    def run_prices(self) -> Prepared:
+        """Return the result as far as prices go."""
+        result = self._result
+        self._merge()
+        given = _or_default("prices", self._merged.scalars.get("prices"))
+        try:
+            result.pricer = read_prices(given)
+        except ConfigError as error:
+            result.problems.extend(list(_wrong_prices(given)) or [error])
+        return result
+
+    def _merge(self) -> None:
+        for layer in self._layers:
+            found = self._try(layer)
+            self._merged.add(found or [])
+        self._result.problems.extend(self._merged.problems)
 
     def _read_scalars(self) -> None:
         result = self._result
@@ -246,7 +299,7 @@ class _Preparation:
         self, name: str, given: Given | None, read: Callable[[Given], _T]
     ) -> _T | None:
         """Return what *read* makes of a setting, or None if that is a problem."""
-        chosen = Given(DEFAULTS[name], DEFAULT) if given is None else given
+        chosen = _or_default(name, given)
         self._show(name, chosen)
         return self._try(lambda: read(chosen))
 

@@ -187,24 +187,15 @@ class RunCall(Call):
 
     def _take(self, request: Layer, reading: Reading) -> None:
         super()._take(request, reading)
-        self._asks(request)
+        provider = (request._asked or {}).get("provider")  # noqa: SLF001  # one of us
+        if provider is not None:
+            self.annotate(provider=provider)
 
     def _total(self) -> Reading:
-        # Those still under way, because this one has failed meanwhile, have read
-        # something too.
-        for request in list(self._under_way):
-            if isinstance(request, Call):
-                self._inner.append(request._reading)  # noqa: SLF001  # one of us
-                self._asks(request)
         total = super()._total()
         if not self._is_cached:
             self.used = total.usage
         return total
-
-    def _asks(self, request: Layer) -> None:
-        provider = (request._asked or {}).get("provider")  # noqa: SLF001  # one of us
-        if provider is not None:
-            self.annotate(provider=provider)
 
 
 class View(Protocol):

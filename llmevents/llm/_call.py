@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from llmevents._bus import ambient
+from llmevents._span import is_timeout
 from llmevents.llm._active import active_guards, reserve
 from llmevents.llm._bills import Asked, Bill, announce, bill, due, expect_bills
 from llmevents.llm._ownership import Layer
@@ -65,7 +67,15 @@ class Call(Layer):
             request.
     """
 
-    __slots__ = ("_bills", "_cost", "_error", "_is_cached", "_reading", "_reserved")
+    __slots__ = (
+        "_bills",
+        "_cost",
+        "_count_handed",
+        "_error",
+        "_is_cached",
+        "_reading",
+        "_reserved",
+    )
 
     def __init__(
         self,
@@ -79,6 +89,7 @@ class Call(Layer):
         super().__init__(bus, prefix, scoped=scoped, sends=sends)
         self._reading = Reading(texts=texts)
         self._bills: list[Bill] = []
+        self._count_handed = itertools.count().__next__
         self._cost: int | None = None
         self._error: BaseException | None = None
         self._is_cached = False
@@ -132,7 +143,7 @@ class Call(Layer):
         Raises:
             OptionError: It is no amount of money: not a number, or negative.
         """
-        from llmevents.llm.pricing._money import to_nano
+        from llmevents.llm._money import to_nano
 
         self._cost = to_nano(usd, "cost")
 
@@ -211,19 +222,34 @@ class Call(Layer):
                 http_status = _http_status(error)
                 if http_status is not None:
                     self._metadata["http_status"] = http_status
-        bills = self._billed(told)
-        total = self._total()
         owner = self._owner
         if isinstance(owner, Call):
-            owner._take(self, total)  # noqa: SLF001  # one of us
-            owner._bills += bills  # noqa: SLF001  # one of us
+            self._hand_over(owner, told)
         else:
+            total, bills = self._reckon(told)
             self._state(total)
             self._charge(bills)
             for reservation in self._reserved:
                 reservation.settle(self._measurements, told, complete=total.complete)
         # A reference to itself would keep it until the next garbage collection.
         self.call = owner
+
+    def _hand_over(self, owner: Call, status: Status) -> None:
+        """Give *owner* what was read and what is due: at the end of the first of both."""
+        if self._count_handed():
+            return
+        total, bills = self._reckon(status)
+        owner._take(self, total)  # one of us
+        owner._bills += bills  # one of us
+
+    def _reckon(self, status: Status) -> tuple[Reading, list[Bill]]:
+        """Return what was read and what is due, also by requests still under way."""
+        for request in list(self._under_way):
+            if isinstance(request, Call):
+                request._hand_over(self, status)  # noqa: SLF001  # one of us
+        # Before the total, in which its own usage gives way to that of requests.
+        bills = self._billed(status)
+        return self._total(), bills
 
     def _billed(self, status: Status) -> list[Bill]:
         """Return the bills of this call: its own, or those of the requests within."""
@@ -302,8 +328,7 @@ class Call(Layer):
 def _status(status: Status, error: BaseException | None) -> Status:
     if status != "error" or error is None:
         return status
-    timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
-    return "timeout" if timed_out else "error"
+    return "timeout" if is_timeout(error) else "error"
 
 
 def _http_status(error: BaseException | None) -> int | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from llmevents._catalogue import INFERENCE
+from llmevents._catalogue import INFERENCE_ENDS
 from llmevents._types import Measurements, Metadata
 from llmevents.metrics._definitions import (
     Counter,
@@ -37,14 +37,6 @@ Attributes: TypeAlias = tuple[tuple[str, str], ...]
 MODEL = ("provider", "model")
 
 CHAT = ["llm.chat.stop", "llm.chat.exception"]
-
-CALLS = [
-    f"llm.{operation}.{phase}"
-    for operation in INFERENCE
-    for phase in ("stop", "exception")
-]
-"""How the calls of a model end, whatever the operation. A pattern such as
-``llm.*.stop`` would count tools, agents and tasks as well."""
 
 TASK = ["llm.task.stop", "llm.task.exception"]
 
@@ -120,7 +112,7 @@ def cost() -> list[Metric]:
         *(
             Sum(
                 f"llm.tokens.{kind}.total",
-                event=CALLS,
+                event=INFERENCE_ENDS,
                 measurement=measurement,
                 tags=MODEL,
                 unit="token",
@@ -130,7 +122,7 @@ def cost() -> list[Metric]:
         ),
         Sum(
             "llm.cost.cents.total",
-            event=CALLS,
+            event=INFERENCE_ENDS,
             measurement="cost_nano_usd",
             tags=MODEL,
             unit=("nano_usd", "cent"),
@@ -204,7 +196,7 @@ def genai() -> list[Metric]:
     return [
         Distribution(
             "gen_ai.client.operation.duration",
-            event=CALLS,
+            event=INFERENCE_ENDS,
             measurement="duration",
             tags=Renamed((*GENAI_ATTRIBUTES, ERROR_TYPE)),
             unit=("nanosecond", "second"),
@@ -213,7 +205,7 @@ def genai() -> list[Metric]:
         *(
             Distribution(
                 "gen_ai.client.token.usage",
-                event=CALLS,
+                event=INFERENCE_ENDS,
                 measurement=measurement,
                 tags=attributes,
                 constant_tags={"gen_ai.token.type": kind},
@@ -224,7 +216,7 @@ def genai() -> list[Metric]:
         ),
         Distribution(
             "gen_ai.client.operation.time_to_first_chunk",
-            event=CALLS,
+            event=INFERENCE_ENDS,
             measurement="time_to_first_chunk",
             tags=attributes,
             unit=("nanosecond", "second"),
@@ -285,14 +277,14 @@ PRESETS: Mapping[str, Callable[[], list[Metric]]] = MappingProxyType(
 def _service_calls() -> Iterator[Metric]:
     yield Counter(
         "llm.requests.total",
-        event=CALLS,
+        event=INFERENCE_ENDS,
         tags=("operation", "provider", "model", "status"),
         description="Calls that have ended, failed ones included.",
     )
     for kind, measurement in TOKENS.items():
         yield Sum(
             "llm.tokens.total",
-            event=CALLS,
+            event=INFERENCE_ENDS,
             measurement=measurement,
             tags=("model",),
             constant_tags={"token_type": kind},
@@ -301,7 +293,7 @@ def _service_calls() -> Iterator[Metric]:
         )
     yield Sum(
         "llm.cost.usd.total",
-        event=CALLS,
+        event=INFERENCE_ENDS,
         measurement="cost_nano_usd",
         tags=("model",),
         unit=("nano_usd", "usd"),
@@ -309,7 +301,7 @@ def _service_calls() -> Iterator[Metric]:
     )
     yield Distribution(
         "llm.latency.seconds",
-        event=CALLS,
+        event=INFERENCE_ENDS,
         measurement="duration",
         tags=("operation", "model"),
         unit=("nanosecond", "second"),
@@ -317,7 +309,7 @@ def _service_calls() -> Iterator[Metric]:
     )
     yield Distribution(
         "llm.time_to_first_chunk.seconds",
-        event=CALLS,
+        event=INFERENCE_ENDS,
         measurement="time_to_first_chunk",
         tags=("operation", "model"),
         unit=("nanosecond", "second"),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from llmevents import Bus, ConfigError, configure
 from llmevents.cli._app import app
+from llmevents.llm import Usage
+from llmevents.llm.pricing import default_pricer
 
 
 OWN = """
@@ -29,6 +33,9 @@ from = 2025-06-10
 @pytest.fixture(autouse=True)
 def _own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a directory with prices: without genai-prices each run is quick."""
+    for name in list(os.environ):
+        if name.startswith("LLMEVENTS_"):
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "llmevents.toml").write_text(OWN)
 
@@ -96,6 +103,13 @@ def test_a_call_that_used_nothing_is_a_usage_error() -> None:
     status, _, errors = _run("gpt-4o")
     assert status == 2
     assert "such as --input 1000" in errors
+
+
+@pytest.mark.parametrize("length", ["nan", "inf"])
+def test_a_length_that_is_no_number_of_seconds_is_a_usage_error(length: str) -> None:
+    status, _, errors = _run("whisper-1", "--seconds", length)
+    assert status == 2
+    assert "--seconds" in errors
 
 
 def test_a_malformed_day_is_a_usage_error() -> None:
@@ -182,28 +196,155 @@ def test_prices_are_found_in_pyproject(tmp_path: Path) -> None:
     assert _run("tiny-1", "--input", "2000") == (0, "$0.001  (user)\n", "")
 
 
+def _words(text: str) -> str:
+    """Return *text* without the frame and the line breaks that a terminal gets."""
+    return "".join(text.replace("│", "").split())
+
+
+def _complaint_of_configure() -> str:
+    """Return what a program here would be told."""
+    with pytest.raises(ConfigError, match="expected") as refused:
+        configure(bus=Bus(), logger=False)
+    return str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        pytest.param("[prices", "cannot be read", id="no-toml"),
-        pytest.param('[prices]\nmodels = "x"', "to be a table", id="no-table"),
+        pytest.param("[prices", "config to be a TOML file (", id="no-toml"),
+        pytest.param("prices = 5", "prices to be a table with models", id="number"),
+        pytest.param('[prices]\nmodels = "x"', "models to be a table", id="no-table"),
+        pytest.param("[prices]\nmodls = {}", "without the key 'modls'", id="key"),
+        pytest.param("[pricse]\nbuilt_in = true", "nearest: 'prices'", id="setting"),
+        pytest.param(
+            '[prices]\nlitellm_prices = "${LIST}"', "(LIST is not)", id="variable"
+        ),
+        pytest.param(
+            '[prices]\nlitellm_prices = "missing.json"', "missing.json", id="list"
+        ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_a_usage_error(
-    tmp_path: Path, content: str, complaint: str
+@pytest.mark.parametrize(
+    "arguments", [("gpt-4o", "--input", "1"), ("list",)], ids=["model", "list"]
+)
+def test_what_configure_refuses_is_a_usage_error_with_its_message(
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    content: str,
+    complaint: str,
 ) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(content)
-    status, _, errors = _run("gpt-4o", "--input", "1", "--config", str(file))
+    monkeypatch.delenv("LIST", raising=False)
+    Path("llmevents.toml").write_text(content)
+    message = _complaint_of_configure()
+    assert complaint in message
+    status, output, errors = _run(*arguments)
+    assert (status, output) == (2, "")
+    assert _words(message) in _words(errors)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        pytest.param("LLMEVENTS_PRICES", "5", id="prices"),
+        pytest.param("LLMEVENTS_PRICES__BUILT_IN", "3", id="option"),
+        pytest.param("LLMEVENTS_PRICSE__BUILT_IN", "false", id="name"),
+        pytest.param("LLMEVENTS_CONFIG", "nowhere.toml", id="file"),
+    ],
+)
+def test_a_variable_that_configure_refuses_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    message = _complaint_of_configure()
+    assert message.endswith(f"(from variable {variable})")
+    status, _, errors = _run("gpt-4o", "--input", "1")
     assert status == 2
-    assert complaint in " ".join(errors.split())
+    assert _words(message) in _words(errors)
+    status, _, errors = _run("check")
+    assert status == 1
+    assert errors == f"llmevents: {message}\n"
 
 
-def test_a_file_without_prices_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text("prices = 5\n")
-    status, output, _ = _run("list", "acme", "--config", str(file))
-    assert (status, output) == (1, "")
+def test_a_file_in_pyproject_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """Brackets in the message are no markup."""
+    (tmp_path / "llmevents.toml").unlink()
+    (tmp_path / "pyproject.toml").write_text("[tool.llmevents]\nprices = 5\n")
+    status, _, errors = _run("gpt-4o", "--input", "1")
+    assert status == 2
+    assert _words("(from pyproject.toml [tool.llmevents])") in _words(errors)
+
+
+DEAR = OWN.replace("input = 0.5", 'input = "${DEAR}"')
+MORE = '{"acme/tiny-1" = {output = 7}, "acme/new" = {input = 4}}'
+
+
+@pytest.mark.parametrize(
+    ("variables", "model", "dollars"),
+    [
+        pytest.param({}, "acme/tiny-1", 0.5, id="file"),
+        pytest.param({"LLMEVENTS_CONFIG": "dear.toml"}, "acme/tiny-1", 3, id="named"),
+        pytest.param({"LLMEVENTS_PRICES__MODELS": MORE}, "acme/new", 4, id="added"),
+        pytest.param({"LLMEVENTS_PRICES__MODELS": MORE}, "acme/tiny-1", 0.5, id="kept"),
+        pytest.param({}, "gpt-4o", 2.5, id="built-in"),
+        pytest.param(
+            {"LLMEVENTS_PRICES__BUILT_IN": "false"}, "gpt-4o", None, id="turned-off"
+        ),
+        pytest.param(
+            {
+                "LLMEVENTS_CONFIG": "dear.toml",
+                "LLMEVENTS_PRICES__MODELS": MORE.replace("output", "input"),
+            },
+            "acme/tiny-1",
+            7,
+            id="overridden",
+        ),
+    ],
+)
+def test_the_command_has_the_prices_of_a_running_program(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    model: str,
+    dollars: float | None,
+) -> None:
+    monkeypatch.setenv("DEAR", "3")
+    Path("dear.toml").write_text(DEAR)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    million = Usage(input_tokens=1_000_000)
+    with configure(bus=Bus(), logger=False, metrics=False):
+        running = default_pricer().price(million, provider=None, model=model)
+    status, output, _ = _run(model, "--input", "1000000", "--json")
+    if dollars is None:
+        assert (status, running) == (1, None)
+        return
+    assert running is not None
+    assert json.loads(output) == {"model": model, **running._asdict()}
+    assert running.cost_nano_usd == dollars * 10**9
+
+
+def test_the_option_goes_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("dear.toml").write_text(DEAR)
+    monkeypatch.setenv("DEAR", "3")
+    monkeypatch.setenv("LLMEVENTS_CONFIG", "nowhere.toml")
+    _, output, _ = _run("tiny-1", "--input", "1000000", "--config", "dear.toml")
+    assert output == "$3  (user)\n"
+
+
+def test_prices_need_nothing_that_other_settings_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reporters may lack their libraries, and telemetry may be turned off."""
+    Path("llmevents.toml").write_text(f"instrument = ['unheard-of']\n{OWN}")
+    monkeypatch.setenv("LLMEVENTS_DISABLED", "1")
+    monkeypatch.setenv("LLMEVENTS_REPORTERS", "unheard-of")
+    assert _run("tiny-1", "--input", "2000") == (0, "$0.001  (user)\n", "")
+
+
+def test_a_file_without_prices_changes_nothing() -> None:
+    Path("mine.toml").write_text('metrics = "cost"\n')
+    arguments = ("azure-di/prebuilt-read", "--pages", "2", "--config", "mine.toml")
+    assert _run(*arguments) == (0, "$0.003  (builtin, 2026-11-21)\n", "")
+    assert _run("list", "acme", "--config", "mine.toml")[:2] == (1, "")
 
 
 def test_without_a_file_there_are_the_built_in_prices(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from llmevents import Bus, OptionError, llm
+from llmevents._context import current_span, take_in, take_out
 from llmevents.llm import Call
 from llmevents.llm.pricing import Pricer, set_default_pricer
 from llmevents.testing import CapturedEvents, capture
+from tests.llm.calls import handle
 
 
 PRICES = {
@@ -40,6 +43,20 @@ def told(bus: Bus) -> Iterator[CapturedEvents]:
 def _answer(model: str, tokens: int, **more: object) -> dict[str, Any]:
     usage = {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens}
     return {"model": model, "choices": [], "usage": {**usage, **more}}
+
+
+def _under_way(bus: Bus, model: str, tokens: int = 1000) -> Call:
+    request = handle(bus)
+    request.annotate(model=model)
+    request.record(_answer(model, tokens))
+    return request
+
+
+@contextmanager
+def _current(call: Call) -> Iterator[None]:
+    take_in(current_span, call)
+    yield
+    take_out(current_span, call)
 
 
 def test_a_cost_is_told_just_before_the_call_that_states_it(
@@ -105,6 +122,24 @@ def test_what_can_be_priced_is_and_the_rest_is_told(
     assert told.names() == ["llm.cost.calculated", "llm.cost.unpriced", "llm.chat.stop"]
     assert told[1].metadata["model"] == "new-1"
     assert told[2].measurements["cost_nano_usd"] == 1_000_000
+
+
+def test_a_call_that_does_not_wait_for_its_requests_states_what_they_used_by_then(
+    bus: Bus, told: CapturedEvents
+) -> None:
+    """Each request at its own price, however deep; what ends later adds nothing."""
+    with llm.chat(provider="acme", bus=bus) as call:
+        requests = [_under_way(bus, model) for model in ("tiny-1", "big-1")]
+        with _current(requests[1]):
+            requests.append(_under_way(bus, "tiny-1", 500))
+        call.fail(TimeoutError())
+    for request in reversed(requests):
+        request.stop()
+    (end,) = told.named("llm.chat.exception")
+    assert end.measurements["input_tokens"] == 1000 + 500
+    assert end.measurements["cost_nano_usd"] == 1_000_000 + 500_000
+    assert end.metadata["usage_complete"] is False
+    assert told.names() == ["llm.cost.calculated", "llm.chat.exception"]
 
 
 def test_costs_of_several_sources_are_mixed(bus: Bus, told: CapturedEvents) -> None:

@@ -214,13 +214,12 @@ class BudgetGuard:
 
         Does nothing if it does so already.
         """
-        from llmevents._catalogue import INFERENCE
+        from llmevents._catalogue import INFERENCE_ENDS
 
         if not _active.add(self):
             return
         # A call that nobody listens to is skipped, budgets and all.
-        events = [f"llm.{operation}.stop" for operation in INFERENCE]
-        self.bus.attach(self._handler_id, events, _listen)
+        self.bus.attach(self._handler_id, INFERENCE_ENDS, _listen)
 
     def detach(self) -> None:
         """Guard no more calls. Those under way are still settled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmevents.llm._windows import utc_datetime
 from llmevents.llm.budgets._store import Account, Reading
 
 
@@ -70,13 +71,5 @@ class BudgetStatus:
 def resets_at(account: Account, reading: Reading, now_ns: int) -> datetime | None:
     """Return when an account has room again by itself, if it will have."""
     if account.end:
-        return _utc(account.end)
-    return None if reading.frees_in is None else _utc(now_ns + reading.frees_in)
-
-
-def _utc(wall_ns: int) -> datetime:
-    from datetime import datetime, timedelta, timezone
-
-    # In integers: a float has no room for the microseconds.
-    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return epoch + timedelta(microseconds=wall_ns // 1000)
+        return utc_datetime(account.end)
+    return None if reading.frees_in is None else utc_datetime(now_ns + reading.frees_in)

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmevents._errors import OptionError
+from llmevents.llm._money import NANO, written
 
-
-NANO = 1_000_000_000
-"""Nano-US-dollars in a US dollar."""
 
 LARGEST = (1 << 63) - 1
 """The largest amount: what SQL databases keep as an integer. 9.2 billion dollars."""
-
-_DIGITS = 10
-"""Digits before the point of the largest amount of dollars."""
 
 
 class Unit(NamedTuple):
@@ -57,28 +52,10 @@ def read_amount(value: object, unit: str, option: str) -> int:
 
 
 def _read_usd(value: object, option: str) -> int:
-    nano = None if isinstance(value, bool) else _nano_usd(value)
-    if nano is None:
-        expected = (
-            "US dollars above 0 with at most 9 decimals, as 10, '0.50' or Decimal"
-        )
-        raise OptionError(value, option, expected)
-    return nano
-
-
-def _nano_usd(value: object) -> int | None:
-    from decimal import Decimal, InvalidOperation
-    from fractions import Fraction
-
-    if not isinstance(value, (int, float, str, Decimal)):
-        return None
-    try:
-        # The repr of a float is the number that was written.
-        usd = Decimal(repr(value) if isinstance(value, float) else value)
-    except (InvalidOperation, ValueError):
-        return None
-    # Looked at before it is multiplied: 1e999999 has a million digits.
-    if not usd.is_finite() or usd <= 0 or not -_DIGITS < usd.adjusted() < _DIGITS:
-        return None
-    nano = Fraction(usd) * NANO
-    return int(nano) if nano.denominator == 1 and nano <= LARGEST else None
+    usd = written(value)
+    if usd is not None:
+        nano = usd * NANO
+        if nano.denominator == 1 and 0 < nano <= LARGEST:
+            return int(nano)
+    expected = "US dollars above 0 with at most 9 decimals, as 10, '0.50' or Decimal"
+    raise OptionError(value, option, expected)

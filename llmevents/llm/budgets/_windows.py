@@ -5,24 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from llmevents._errors import OptionError
+from llmevents.llm._windows import (
+    DAY,
+    HOUR,
+    SECOND,
+    Period,
+    calendar_period,
+    load_zone,
+)
 
 
 if TYPE_CHECKING:
-    from datetime import date, timedelta, tzinfo
+    from datetime import timedelta
 
     Duration: TypeAlias = str | timedelta
 
-_SECOND = 1_000_000_000
-
 _LENGTHS: Mapping[str, int] = {
-    "w": 7 * 86_400 * _SECOND,
-    "d": 86_400 * _SECOND,
-    "h": 3_600 * _SECOND,
-    "m": 60 * _SECOND,
-    "s": _SECOND,
+    "w": 7 * DAY,
+    "d": DAY,
+    "h": HOUR,
+    "m": 60 * SECOND,
+    "s": SECOND,
     "ms": 1_000_000,
 }
 """Letters of a length of time -> nanoseconds; the longest first."""
@@ -32,18 +38,11 @@ _DURATION = re.compile(r"(\d{1,9})\s*(w|d|h|m|s|ms)")
 CALENDAR = ("day", "week", "month", "year")
 """Periods of the calendar. Weeks begin on Monday, as in ISO 8601."""
 
-_LONGEST = 100 * 366 * _LENGTHS["d"]
+_LONGEST = 100 * 366 * DAY
 
 _DURATION_EXPECTED = (
     "a timedelta above 0 or text such as '30s', '10m', '24h', '7d', 100 years at most"
 )
-
-
-class Period(NamedTuple):
-    """A period of the calendar: wall-clock nanoseconds, the end excluded."""
-
-    start: int
-    end: int
 
 
 UNLIMITED = Period(0, 0)
@@ -70,12 +69,7 @@ class Window:
         """Return the period of the calendar around *now_ns*, wall-clock time."""
         if not self.calendar:
             return UNLIMITED
-        from datetime import datetime
-
-        zone = load_zone(self.timezone)
-        today = datetime.fromtimestamp(now_ns // _SECOND, zone).date()
-        first, following = _bounds(today, self.calendar)
-        return Period(_midnight(first, zone), _midnight(following, zone))
+        return calendar_period(self.calendar, now_ns, self.timezone)
 
 
 def read_window(value: object, timezone: object) -> Window:
@@ -114,8 +108,8 @@ def _duration(value: object) -> int:
     from datetime import timedelta
 
     if isinstance(value, timedelta):
-        whole = value.days * 86_400 + value.seconds
-        return whole * _SECOND + value.microseconds * 1_000
+        part = value.seconds * SECOND + value.microseconds * 1_000
+        return value.days * DAY + part
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     return 0 if found is None else int(found[1]) * _LENGTHS[found[2]]
 
@@ -123,10 +117,10 @@ def _duration(value: object) -> int:
 def _text(length: int) -> str:
     for letters, unit in _LENGTHS.items():
         # A day is written as 24 hours: it is no day of the calendar.
-        is_fit = unit < _LENGTHS["d"] or length > _LENGTHS["d"]
+        is_fit = unit < DAY or length > DAY
         if is_fit and length % unit == 0:
             return f"{length // unit}{letters}"
-    return f"{length / _SECOND:g}s"
+    return f"{length / SECOND:g}s"
 
 
 def _read_zone(value: object) -> str:
@@ -138,39 +132,3 @@ def _read_zone(value: object) -> str:
             raise OptionError(value, "timezone", expected) from None
         return value
     raise OptionError(value, "timezone", "the IANA name of a time zone")
-
-
-def load_zone(name: str) -> tzinfo:
-    """Return the zone; UTC needs no database of time zones."""
-    from datetime import timezone
-
-    if name == "UTC":
-        return timezone.utc
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(name)
-
-
-def _bounds(today: date, calendar: str) -> tuple[date, date]:
-    """Return the first day of the period, and the first of the next."""
-    from datetime import timedelta
-
-    if calendar == "day":
-        return today, today + timedelta(days=1)
-    if calendar == "week":
-        monday = today - timedelta(days=today.weekday())
-        return monday, monday + timedelta(days=7)
-    if calendar == "month":
-        first = today.replace(day=1)
-        return first, (first + timedelta(days=31)).replace(day=1)
-    return today.replace(month=1, day=1), today.replace(
-        year=today.year + 1, month=1, day=1
-    )
-
-
-def _midnight(day: date, zone: tzinfo) -> int:
-    """Return when *day* begins; where that hour is skipped, the moment it is."""
-    from datetime import datetime
-
-    start = datetime(day.year, day.month, day.day, tzinfo=zone)
-    return int(start.timestamp()) * _SECOND

@@ -8,31 +8,22 @@ by the total input, and the registry of units says which count is part of which.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from llmevents.llm._windows import DAY, HOUR, SECOND, utc_datetime
 from llmevents.llm.pricing._library import warn_of
-from llmevents.llm.pricing._money import NANO
 from llmevents.llm.pricing._names import candidates
 from llmevents.llm.pricing._plan import RatePlan
-from llmevents.llm.pricing._sources import (
-    DAY,
-    EPOCH,
-    Listed,
-    Query,
-    all_day,
-    show_prices,
-)
+from llmevents.llm.pricing._sources import Listed, Query, all_day, show_prices
 from llmevents.llm.pricing._units import Prices, Stepped
 
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, Provider
-
-HOUR = 3_600 * NANO
 
 UNITS: tuple[tuple[str, str, int], ...] = (
     ("input_mtok", "input_tokens", 1_000_000),
@@ -96,14 +87,13 @@ class GenaiPrices:
         context = _context(query)
         if not any(model is own for own in provider.models):
             context = {}  # it is another provider's: as `ModelInfo.calc_price` has it
-        moment = EPOCH + timedelta(microseconds=query.at // 1_000)
-        prices = _prices(model.get_prices(moment, context))
+        prices = _prices(model.get_prices(utc_datetime(query.at), context))
         is_long = (provider.id, model.id) in LEAST_AUDIO
         return RatePlan(
             prices,
             "genai-prices",
             query.day.isoformat(),
-            least_audio=10 * NANO if is_long else 0,
+            least_audio=10 * SECOND if is_long else 0,
         )
 
     def holds(self, query: Query) -> tuple[int, int]:
@@ -124,8 +114,7 @@ class GenaiPrices:
         """Yield what the snapshot has, at today's prices."""
         from llmevents._clock import SYSTEM_CLOCK
 
-        now = SYSTEM_CLOCK.time_ns()
-        moment = EPOCH + timedelta(microseconds=now // 1_000)
+        moment = utc_datetime(SYSTEM_CLOCK.time_ns())
         for provider in self._snapshot.providers:
             for model in provider.models:
                 shown = show_prices(_prices(model.get_prices(moment, {})))
@@ -178,7 +167,7 @@ def _prices(given: ModelPrice) -> Prices:
 
 def _changes(model: ModelInfo, midnight: int) -> Iterator[int]:
     """Yield the moments of a day at which a model's price may change."""
-    day = EPOCH + timedelta(microseconds=midnight // 1_000)
+    day = utc_datetime(midnight)
     constraints = [
         each.constraint
         for each in (*_conditional(model), *(model.price_variants or ()))
@@ -187,10 +176,8 @@ def _changes(model: ModelInfo, midnight: int) -> Iterator[int]:
         for name in ("start_time", "end_time"):
             moment = getattr(constraint, name, None)
             if moment is not None:
-                zone = moment.tzinfo or EPOCH.tzinfo
-                there = datetime.combine(day.date(), moment, zone).astimezone(
-                    EPOCH.tzinfo
-                )
+                zone = moment.tzinfo or timezone.utc
+                there = datetime.combine(day.date(), moment, zone)
                 since = (there - day) // timedelta(microseconds=1) * 1_000
                 yield midnight + since % DAY
 

@@ -16,7 +16,8 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from llmevents._errors import OptionError
-from llmevents.llm.pricing._money import NANO, to_usd
+from llmevents.llm._money import to_usd
+from llmevents.llm._windows import SECOND
 from llmevents.llm.pricing._names import candidates, canonical, spellings
 from llmevents.llm.pricing._plan import RatePlan
 from llmevents.llm.pricing._sources import Listed, Query, all_day, show_prices
@@ -35,9 +36,9 @@ UNITS: tuple[tuple[str, str, int], ...] = (
     ("output_cost_per_audio_token", "audio_output_tokens", 1),
     ("output_cost_per_image_token", "image_output_tokens", 1),
     ("ocr_cost_per_page", "pages", 1),
-    ("output_cost_per_second", "audio_duration", NANO),
-    ("input_cost_per_audio_per_second", "audio_duration", NANO),
-    ("input_cost_per_second", "audio_duration", NANO),
+    ("output_cost_per_second", "audio_duration", SECOND),
+    ("input_cost_per_audio_per_second", "audio_duration", SECOND),
+    ("input_cost_per_second", "audio_duration", SECOND),
     ("input_cost_per_character", "characters", 1),
     ("input_cost_per_image", "images", 1),
     ("output_cost_per_image", "images", 1),

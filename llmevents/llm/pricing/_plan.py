@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from llmevents.llm.pricing._money import NANO
+from llmevents.llm._money import NANO
 from llmevents.llm.pricing._units import ALL_UNITS, PLAIN, Prices
 
 
@@ -127,7 +127,7 @@ class RatePlan:
         )
 
     # A call or a loop for each part would take twice the time.
-    def cost(self, usage: Usage) -> int | None:  # noqa: C901, PLR0912  # as above
+    def cost(self, usage: Usage) -> int | None:  # noqa: C901  # as above
         """Return what *usage* costs in nano-dollars.
 
         Returns:
@@ -151,11 +151,7 @@ class RatePlan:
             or self._least_audio
         ):
             return self._cost_of_odd(usage)
-        level = self._first
-        for start, beyond in self._levels:
-            if whole > start:
-                level = beyond
-                break
+        level = self._level(whole) if self._levels else self._first
         amount = (
             level.request + whole * level.input_tokens + output * level.output_tokens
         )
@@ -182,6 +178,13 @@ class RatePlan:
             return self._cost_of_nothing(usage)
         return amount if level.scale == 1 else _rounded(amount, level.scale)
 
+    def _level(self, input_tokens: int) -> _Level:
+        """Return the rates of calls with so long an input."""
+        for start, beyond in self._levels:
+            if input_tokens > start:
+                return beyond
+        return self._first
+
     def _cost_of_nothing(self, usage: Usage) -> int | None:
         """Return 0 if what is priced is free or was not used, else None: unknown."""
         if "requests" in self._priced:
@@ -199,11 +202,7 @@ class RatePlan:
         counts = settle(usage)
         if counts["audio_duration"]:
             counts["audio_duration"] = max(counts["audio_duration"], self._least_audio)
-        level = self._first
-        for start, beyond in self._levels:
-            if counts["input_tokens"] > start:
-                level = beyond
-                break
+        level = self._level(counts["input_tokens"])
         amount = level.request
         for whole, parts in (
             ("input_tokens", INPUT_PARTS),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from llmevents import _forksafe
 from llmevents._clock import SYSTEM_CLOCK
 from llmevents._errors import OptionError
+from llmevents.llm._windows import DAY, utc_period
 from llmevents.llm.pricing._book import PriceBook
 from llmevents.llm.pricing._library import Library, is_on_event_loop, library
 from llmevents.llm.pricing._names import canonical
 from llmevents.llm.pricing._plan import Price, RatePlan
 from llmevents.llm.pricing._recent import Recent
-from llmevents.llm.pricing._sources import DAY, Listed, Query, Source
+from llmevents.llm.pricing._sources import Listed, Query, Source
 
 
 if TYPE_CHECKING:
@@ -168,7 +169,6 @@ class Pricer:
         provider: str | None,
         model: str | None,
         response_model: str | None = None,
-        operation: str | None = None,  # noqa: ARG002  # what is told of every call
         service_tier: str | None = None,
         batch: bool = False,
         at: int | None = None,
@@ -184,8 +184,6 @@ class Pricer:
             provider: Any of the provider's names; None: whoever has the model.
             model: The model that was asked for.
             response_model: The model that answered, if that is known.
-            operation: OpenTelemetry's name of the operation. Prices are found by
-                what was used, so that it changes nothing today.
             service_tier: The provider's, as it stated it: ``"flex"``.
             batch: Whether the call was part of a batch.
             at: When it was made, in nanoseconds since the Unix epoch; now if None.
@@ -208,11 +206,7 @@ class Pricer:
         entry = found.entries.young.get(key) or found.entries.get(key)
         if entry is None or not entry.since <= at < entry.until:
             return self._search(found, key, usage, at)
-        for plan in entry.plans:
-            cost = plan.cost(usage)
-            if cost is not None:
-                return Price(cost, plan.source, plan.date)
-        return self._search(found, key, usage, at, entry)
+        return _priced(entry.plans, usage) or self._search(found, key, usage, at, entry)
 
     def add_price(self, provider: str | None, model: str, **prices: object) -> None:
         """Add a price of your own, or replace one, while calls are being made.
@@ -296,8 +290,7 @@ class Pricer:
         entry: _Entry | None = None,
     ) -> Price | None:
         """Ask the sources that were not asked yet, until one has a price."""
-        midnight = at - at % DAY
-        entry = entry or _Entry((), 0, midnight, midnight + DAY)
+        entry = entry or _Entry((), 0, *utc_period(at, DAY))
         is_whole = True
         price: Price | None = None
         for source in found.sources[entry.asked :]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from llmevents._errors import OptionError
-from llmevents.llm.pricing._money import to_usd
+from llmevents.llm._money import to_usd
 from llmevents.llm.pricing._units import COUNTED, TOKENS, Prices, Stepped
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from llmevents.llm.pricing._money import NANO, show_usd
+from llmevents.llm._money import show_usd
+from llmevents.llm._windows import DAY, Period, utc_datetime, utc_period
 from llmevents.llm.pricing._units import COUNTED, TOKENS, Prices
 
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from llmevents.llm.pricing._plan import RatePlan
-
-DAY = 86_400 * NANO
-"""Nanoseconds in a day; UTC has no leap seconds in Unix time."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Query(NamedTuple):
@@ -39,7 +36,7 @@ class Query(NamedTuple):
     @property
     def day(self) -> date:
         """The day in UTC."""
-        return date(1970, 1, 1) + timedelta(days=self.at // DAY)
+        return utc_datetime(self.at).date()
 
 
 class Listed(NamedTuple):
@@ -75,10 +72,9 @@ class Source(Protocol):
         """Yield all that it knows, for people."""
 
 
-def all_day(query: Query) -> tuple[int, int]:
+def all_day(query: Query) -> Period:
     """Return the begin and the end of a query's day, in UTC."""
-    midnight = query.at - query.at % DAY
-    return midnight, midnight + DAY
+    return utc_period(query.at, DAY)
 
 
 def show_prices(prices: Prices) -> str:

@@ -7,20 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from llmevents import _forksafe
 from llmevents._bus import Bus
-from llmevents._catalogue import INFERENCE
+from llmevents._catalogue import INFERENCE_ENDS
 from llmevents._clock import SYSTEM_CLOCK, Clock
 from llmevents._errors import OptionError
 from llmevents._options import check_text
 from llmevents._show import show
 from llmevents._subscription import Subscription
 from llmevents._types import EventName, Measurements, Metadata
-from llmevents.llm.pricing._money import to_nano
-from llmevents.llm.pricing._sources import DAY, EPOCH
+from llmevents.llm._money import to_nano
+from llmevents.llm._windows import calendar_period
 
 
 if TYPE_CHECKING:
@@ -32,12 +31,6 @@ Window: TypeAlias = Literal["hour", "day", "week", "month"]
 WINDOWS: tuple[Window, ...] = ("hour", "day", "week", "month")
 
 EVENT = ("llm", "cost", "threshold_exceeded")
-
-TERMINAL = [
-    f"llm.{operation}.{phase}"
-    for operation in INFERENCE
-    for phase in ("stop", "exception")
-]
 
 KEYS = 10_000
 """Keys of one scope whose sums are kept."""
@@ -102,7 +95,7 @@ class _Sums:
         window = self.threshold.window
         if window is not None and at >= self._end:
             self._by_key.clear()
-            self._end = window_end(window, at)
+            self._end = calendar_period(window, at).end
         before = self._by_key.pop(key, 0)
         after = before + cost
         if len(self._by_key) >= self._room:
@@ -175,7 +168,7 @@ class CostThresholds:
         clock: Clock = SYSTEM_CLOCK,
         max_keys: int = KEYS,
     ) -> None:
-        self.thresholds = tuple(map(_threshold, thresholds))
+        self.thresholds = tuple(map(as_threshold, thresholds))
         self._bus = bus
         self._clock = clock
         self._max_keys = max_keys
@@ -186,7 +179,7 @@ class CostThresholds:
         self.after_fork_in_child()
         _forksafe.registry.register(self)
         self._attached: Subscription = bus.attach(
-            ("llmevents.llm.pricing", id(self)), TERMINAL, self._call_ended
+            ("llmevents.llm.pricing", id(self)), INFERENCE_ENDS, self._call_ended
         )
 
     def after_fork_in_child(self) -> None:
@@ -273,23 +266,16 @@ class CostThresholds:
         )
 
 
-def window_end(window: Window, at: int) -> int:
-    """Return when the calendar window around a time ends; both Unix nanoseconds."""
-    if window == "hour":
-        return at - at % (DAY // 24) + DAY // 24
-    midnight = at - at % DAY
-    day: datetime = EPOCH + timedelta(microseconds=midnight // 1_000)
-    if window == "day":
-        days = 1
-    elif window == "week":
-        days = 7 - day.weekday()
-    else:
-        next_month = day.replace(day=1) + timedelta(days=32)
-        days = (next_month.replace(day=1) - day).days
-    return midnight + days * DAY
+def as_threshold(given: object) -> CostThreshold:
+    """Return the threshold that was meant.
 
+    Args:
+        given: A threshold, or a table with ``usd``, and ``scope`` and ``window`` if
+            need be; see `CostThreshold`.
 
-def _threshold(given: object) -> CostThreshold:
+    Raises:
+        OptionError: It is neither, or one of its values is wrong.
+    """
     if isinstance(given, CostThreshold):
         return given
     table = dict(given) if isinstance(given, Mapping) else {}

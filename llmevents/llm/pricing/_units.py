@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-from llmevents.llm.pricing._money import NANO
+from llmevents.llm._windows import HOUR, SECOND
 
 
 class Stepped(NamedTuple):
@@ -72,9 +72,9 @@ def _counted() -> dict[str, tuple[str, int]]:
         "request": "requests",
     }
     keys = {
-        "per_second": ("audio_duration", NANO),
-        "per_minute": ("audio_duration", 60 * NANO),
-        "per_hour": ("audio_duration", 3600 * NANO),
+        "per_second": ("audio_duration", SECOND),
+        "per_minute": ("audio_duration", 60 * SECOND),
+        "per_hour": ("audio_duration", HOUR),
     }
     for one, many in single.items():
         keys[f"per_{one}"] = (many, 1)

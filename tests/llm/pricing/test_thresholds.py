@@ -8,7 +8,7 @@ import pytest
 
 from llmevents import Bus, LLMEventsError
 from llmevents.llm.pricing import CostThreshold, CostThresholds
-from llmevents.llm.pricing._thresholds import window_end
+from llmevents.llm.pricing._thresholds import WINDOWS, Window
 from llmevents.testing import CapturedEvents, ManualClock, capture
 
 
@@ -75,10 +75,14 @@ def test_each_user_has_a_threshold_of_their_own(
     ]
 
 
-def test_a_window_begins_anew(bus: Bus, exceeded: CapturedEvents) -> None:
-    midnight = int(datetime(2026, 1, 2, tzinfo=timezone.utc).timestamp()) * 10**9
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_window_begins_anew(
+    window: Window, bus: Bus, exceeded: CapturedEvents
+) -> None:
+    """All of them do at once: it is a Monday, and the first of a month."""
+    midnight = int(datetime(2026, 6, 1, tzinfo=timezone.utc).timestamp()) * 10**9
     clock = ManualClock(time_ns=midnight - 1)
-    threshold = CostThreshold(usd="0.05", window="day")
+    threshold = CostThreshold(usd="0.05", window=window)
     with CostThresholds(bus, [threshold], clock=clock):
         _call(bus, 6)
         _call(bus, 6)
@@ -87,25 +91,6 @@ def test_a_window_begins_anew(bus: Bus, exceeded: CapturedEvents) -> None:
         assert len(exceeded) == 1
         _call(bus, 1)
     assert [cost for cost, _, _ in _told(exceeded)] == [6, 6]
-
-
-@pytest.mark.parametrize(
-    ("window", "end"),
-    [
-        pytest.param("hour", (2026, 2, 28, 14), id="hour"),
-        pytest.param("day", (2026, 3, 1), id="day"),
-        pytest.param("week", (2026, 3, 2), id="week"),
-        pytest.param("month", (2026, 3, 1), id="month"),
-    ],
-)
-def test_windows_are_those_of_the_calendar(window: str, end: tuple[int, ...]) -> None:
-    def nano(*moment: int) -> int:
-        read = datetime(*moment, tzinfo=timezone.utc)  # type: ignore[arg-type, misc]  # from year to minute
-        return int(read.timestamp()) * 10**9
-
-    assert window_end(window, nano(2026, 2, 28, 13, 59)) == nano(*end)  # type: ignore[arg-type]  # a window
-    december = nano(2026, 12, 31, 23)
-    assert window_end("month", december) == nano(2027, 1, 1)
 
 
 def test_all_calls_count_failed_ones_and_every_operation_too(
