@@ -314,6 +314,11 @@ def _is_harmless(text: str) -> bool:
     return True
 
 
+def clean_name(name: str) -> str:
+    """Do as `clean_text` for a name: of a model, a provider, a service tier."""
+    return name if _is_harmless(name) else clean_text(name)
+
+
 class _Walk:
     """What one call may still spend. A path is the ids of the containers around."""
 

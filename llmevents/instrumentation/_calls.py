@@ -195,8 +195,10 @@ class Request:
         self._method = method
         self._bus = bus
         self._carried: _carriers.Entered | None = None
-        named = zip(method.positional, args, strict=False)
-        self._asked: Parameters = {**dict(named), **kwargs} if args else kwargs
+        self._asked: Parameters = kwargs
+        if args:
+            named = zip(method.positional, args, strict=False)
+            self._asked = {**dict(named), **kwargs}
         self.call = Call(
             bus,
             method.prefix,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmevents.instrumentation import _http
 from llmevents.instrumentation._asked import texts_in
-from llmevents.instrumentation._calls import Method, wrap, wrap_async
+from llmevents.instrumentation._calls import Method, no_texts, wrap, wrap_async
 from llmevents.instrumentation._openai_facts import facts
 from llmevents.instrumentation._patching import is_supported
 from llmevents.instrumentation._streams import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any]
 
 MAJORS = (2, 3)
+
 
 RAW_HEADER = "X-Stainless-Raw-Response"
 """Request header by which the SDK asks itself for a raw response; never sent.
@@ -116,7 +117,9 @@ def patch(openai: ModuleType, choice: Choice, patches: Patches) -> bool:
             prefix=operation.prefix,
             facts=partial(facts, operation.operation),
             deliver=sdk.deliver,
-            texts=texts_in("input"),
+            texts=texts_in("input")
+            if operation.operation == "embeddings"
+            else no_texts,
             sends=True,
             client=_client,
             prepare=sdk.prepare,

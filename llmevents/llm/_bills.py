@@ -75,12 +75,11 @@ def bill(reading: Reading, asked: Asked, status: Status) -> list[Bill]:
         if status in ("error", "timeout"):
             return []
         return [Bill(None, None, None, asked.provider, asked.model)]
-    response_model = reading.facts.get("response_model")
     price = expect_bills()().price(
         usage,
         provider=asked.provider,
         model=asked.model,
-        response_model=response_model if isinstance(response_model, str) else None,
+        response_model=reading.facts.get("response_model"),
         service_tier=reading.service_tier,
         batch=asked.is_batch,
         at=asked.at,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from llmevents._bus import ambient
@@ -300,7 +301,9 @@ class Call(Layer):
         return total
 
     def _state(self, reading: Reading) -> None:
-        self.annotate(**reading.facts)
+        clean = _clean_name()
+        for key, name in reading.facts.items():
+            self._metadata[key] = clean(name)
         if self._names is not None and self._names.prefix == EMBEDDING_PREFIX:
             self.measure(**reading.vectors())
         usage = None if self._is_cached else reading.usage
@@ -323,6 +326,14 @@ class Call(Layer):
         if raw:
             metadata = {"span_id": self.span_id, "raw": raw}
             self._bus.execute(RAW_USAGE, {"count": len(raw)}, metadata)
+
+
+@cache
+def _clean_name() -> Callable[[str], str]:
+    """Return what takes secrets out of names; its patterns take long to load."""
+    from llmevents._redact import clean_name
+
+    return clean_name
 
 
 def _status(status: Status, error: BaseException | None) -> Status:

@@ -33,7 +33,7 @@ class Facts:
 
     def __init__(self, texts: int | None) -> None:
         self.finish_reasons: dict[int, str] = {}
-        self.facts: dict[str, object] = {}
+        self.facts: dict[str, str] = {}
         self.texts = texts
         self.dimensions: int | None = None
         self.calls: dict[object, str] = {}

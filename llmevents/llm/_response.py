@@ -11,7 +11,6 @@ from llmevents.llm._cost import gateway_cost
 from llmevents.llm._facts import Facts
 from llmevents.llm._fields import (
     Fields,
-    as_text,
     dig,
     fields,
     first_text,
@@ -90,7 +89,7 @@ class Reading(Facts):
     @property
     def service_tier(self) -> str | None:
         """The tier that served the request."""
-        return as_text(self.facts.get("service_tier"))
+        return self.facts.get("service_tier")
 
     @property
     def cost_nano_usd(self) -> int | None:

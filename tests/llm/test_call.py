@@ -402,3 +402,14 @@ def test_what_nobody_hears_does_nothing() -> None:
     assert call.metadata == {}
     assert not call.is_open
     assert set(bus.stats().values()) == {0}
+
+
+def test_what_a_response_calls_itself_is_cleaned_like_all_metadata(
+    bus: Bus, events: CapturedEvents
+) -> None:
+    secret = "sk-proj-" + "a1B2" * 12
+    with llm.chat(bus=bus) as call:
+        call.record({**RESPONSE, "id": secret, "model": f"tiny {secret}"})
+    said = events[-1].metadata
+    assert said["response_model"] == "tiny [REDACTED]"
+    assert secret not in repr(said)
