@@ -13,6 +13,12 @@ from llmevents.testing import CapturedEvents, FakeProvider, capture
 from tests.instrumentation.sdk import WITHOUT_REQUESTS
 
 
+# Their helpers check something too, and have to show what differed.
+pytest.register_assert_rewrite(
+    "tests.instrumentation.checking", "tests.instrumentation.replaying"
+)
+
+
 @pytest.fixture
 def bus() -> Iterator[Bus]:
     """A strict bus that the SDK emits on during the test."""

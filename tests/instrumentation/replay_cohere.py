@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import cohere
 
+from llmevents.testing import FakeProvider
 from llmevents.testing.provider import Exchange
+from tests.instrumentation.replaying import Ask, AskLater, root
 
 
-PREFIXES = {"rerank": "llm.rerank"}
+@contextmanager
+def asking(provider: FakeProvider) -> Iterator[Ask]:
+    with cohere.ClientV2(api_key="test", base_url=root(provider)) as client:
+        yield partial(replay_cohere, client)
+
+
+@asynccontextmanager
+async def asking_later(provider: FakeProvider) -> AsyncIterator[AskLater]:
+    async with cohere.AsyncClientV2(api_key="test", base_url=root(provider)) as client:
+        yield partial(replay_cohere_async, client)
 
 
 def replay_cohere(client: cohere.ClientV2, exchange: Exchange) -> object:

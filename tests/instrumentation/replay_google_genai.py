@@ -9,18 +9,20 @@ other had asked for an array.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 from google import genai
 from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
+from llmevents.testing import FakeProvider
 from llmevents.testing.provider import Exchange
+from tests.instrumentation.replaying import Ask, AskLater, root
 
-
-PREFIXES = {"generate_content": "llm.chat", "embeddings": "llm.embedding"}
 
 NAMES: Mapping[str, Mapping[int, str]] = {
     "finishReason": {1: "STOP", 2: "MAX_TOKENS"},
@@ -76,6 +78,60 @@ def kind_of_client(exchange: Exchange) -> str:
     """Return what clients for two exchanges have in common if one will do."""
     before, _, _ = exchange.path.partition("/models/")
     return before
+
+
+class _Clients:
+    """One client for each kind, as making one takes long."""
+
+    def __init__(self, provider: FakeProvider, **options: Any) -> None:  # noqa: ANN401  # the SDK's own
+        self._url = root(provider)
+        self._options = options
+        self._made: dict[str, genai.Client] = {}
+
+    def get(self, exchange: Exchange) -> genai.Client:
+        kind = kind_of_client(exchange)
+        if kind not in self._made:
+            self._made[kind] = client_for(exchange, self._url, **self._options)
+        return self._made[kind]
+
+    def close(self) -> None:
+        for client in self._made.values():
+            client.close()
+
+    async def aclose(self) -> None:
+        for client in self._made.values():
+            await client.aio.aclose()
+            client.close()
+
+
+@contextmanager
+def asking(provider: FakeProvider) -> Iterator[Ask]:
+    clients = _Clients(provider)
+    try:
+        yield lambda exchange: replay_google_genai(clients.get(exchange), exchange)
+    finally:
+        clients.close()
+
+
+@asynccontextmanager
+async def asking_by_aiohttp(
+    provider: FakeProvider,
+    **options: Any,  # noqa: ANN401  # the SDK's own
+) -> AsyncIterator[AskLater]:
+    """Send as the SDK does by default, if aiohttp is there."""
+    clients = _Clients(provider, **options)
+    try:
+        yield lambda each: replay_google_genai_async(clients.get(each), each)
+    finally:
+        await clients.aclose()
+
+
+@asynccontextmanager
+async def asking_later(provider: FakeProvider) -> AsyncIterator[AskLater]:
+    """Send by httpx, which the SDK does only if there is a reason to."""
+    arguments = {"transport": httpx.AsyncHTTPTransport()}
+    async with asking_by_aiohttp(provider, async_client_args=arguments) as ask:
+        yield ask
 
 
 def replay_google_genai(client: genai.Client, exchange: Exchange) -> object:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from inspect import signature
 from typing import Any
 
 from mistralai.client import Mistral
 
+from llmevents.testing import FakeProvider
 from llmevents.testing.provider import Exchange
+from tests.instrumentation.replaying import Ask, AskLater, root
 
 
-PREFIXES = {"chat": "llm.chat"}
+@contextmanager
+def asking(provider: FakeProvider) -> Iterator[Ask]:
+    with Mistral(api_key="test", server_url=root(provider)) as client:
+        yield partial(replay_mistral, client)
+
+
+@asynccontextmanager
+async def asking_later(provider: FakeProvider) -> AsyncIterator[AskLater]:
+    async with Mistral(api_key="test", server_url=root(provider)) as client:
+        yield partial(replay_mistral_async, client)
 
 
 def replay_mistral(client: Mistral, exchange: Exchange) -> object:

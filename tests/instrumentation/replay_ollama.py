@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
 import ollama
 
 from llmevents.testing import FakeProvider
 from llmevents.testing.provider import Exchange
+from tests.instrumentation.replaying import Ask, AskLater, root
 
 
-PREFIXES = {"chat": "llm.chat"}
+@contextmanager
+def asking(provider: FakeProvider) -> Iterator[Ask]:
+    client = ollama.Client(root(provider))
+    with client._client:
+        yield partial(replay_ollama, client)
 
 
-def root(provider: FakeProvider) -> str:
-    return provider.base_url.removesuffix("/v1")
+@asynccontextmanager
+async def asking_later(provider: FakeProvider) -> AsyncIterator[AskLater]:
+    client = ollama.AsyncClient(root(provider))
+    async with client._client:
+        yield partial(replay_ollama_async, client)
 
 
 def replay_ollama(client: ollama.Client, exchange: Exchange) -> object:

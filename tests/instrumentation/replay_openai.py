@@ -12,14 +12,6 @@ from llmevents.testing.provider import Exchange
 from tests.instrumentation.sdk import described
 
 
-PREFIXES = {
-    "chat": "llm.chat",
-    "responses": "llm.chat",
-    "text_completion": "llm.completion",
-    "embeddings": "llm.embedding",
-}
-"""Operation of a recording -> prefix of its events."""
-
 RESOURCES: Mapping[str, str] = {
     "chat": "chat.completions",
     "responses": "responses",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+)
 from functools import cache
 from typing import NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import llmevents
 from llmevents import Bus
@@ -24,6 +29,20 @@ TIMEOUT_SECONDS = 30.0
 # Sends what was asked, reads the whole answer, and returns it described.
 Ask = Callable[[Exchange], object]
 AskLater = Callable[[Exchange], Awaitable[object]]
+
+# What provides the function above, with a client of that server, for a while.
+Asking = Callable[[FakeProvider], AbstractContextManager[Ask]]
+AskingLater = Callable[[FakeProvider], AbstractAsyncContextManager[AskLater]]
+
+PREFIXES: Mapping[str, str] = {
+    "text_completion": "llm.completion",
+    "embeddings": "llm.embedding",
+    "rerank": "llm.rerank",
+}
+"""Operation of a recording -> prefix of its events, where it is no chat."""
+
+BEDROCK_COMPLETIONS = ("titan-text", "command-light-text")
+"""Models of Bedrock of which an invocation is a completion."""
 
 
 class Replayed(NamedTuple):
@@ -43,36 +62,82 @@ def recorded(*providers: str) -> tuple[Exchange, ...]:
     )
 
 
+def root(provider: FakeProvider) -> str:
+    """Return the address of a server, for an SDK that adds the version itself."""
+    return provider.base_url.removesuffix("/v1")
+
+
 def replay(
-    provider: FakeProvider, exchanges: Sequence[Exchange], bus: Bus, ask: Ask
+    provider: FakeProvider, exchanges: Sequence[Exchange], bus: Bus, asking: Asking
 ) -> list[Replayed]:
+    """Send every request through the SDK and read the whole answer."""
     replayed = []
-    for exchange in exchanges:
-        with provider.serve(exchange), capture(bus=bus, scope="process") as events:
-            seen = ask(exchange)
-        replayed.append(Replayed(exchange, seen, events))
+    with asking(provider) as ask:
+        for exchange in exchanges:
+            with provider.serve(exchange), capture(bus=bus, scope="process") as events:
+                seen = ask(exchange)
+            replayed.append(Replayed(exchange, seen, events))
     return replayed
 
 
-async def replay_async(
-    provider: FakeProvider, exchanges: Sequence[Exchange], bus: Bus, ask: AskLater
+def replay_async(
+    provider: FakeProvider,
+    exchanges: Sequence[Exchange],
+    bus: Bus,
+    asking: AskingLater,
 ) -> list[Replayed]:
-    replayed = []
-    for exchange in exchanges:
-        with provider.serve(exchange), capture(bus=bus, scope="process") as events:
-            seen = await ask(exchange)
-        replayed.append(Replayed(exchange, seen, events))
-    return replayed
+    """Do the same with the asynchronous client, in an event loop of its own."""
+
+    async def main() -> list[Replayed]:
+        replayed = []
+        async with asking(provider) as ask:
+            for exchange in exchanges:
+                serving = provider.serve(exchange)
+                with serving, capture(bus=bus, scope="process") as events:
+                    seen = await ask(exchange)
+                replayed.append(Replayed(exchange, seen, events))
+        return replayed
+
+    return in_loop(main)
 
 
-def wrongs(replayed: list[Replayed], prefixes: dict[str, str]) -> list[str]:
+def replay_unnoticed(
+    sdk: str, ask_all: Callable[[Bus], list[Replayed]]
+) -> list[Replayed]:
+    """Return what instrumented exchanges came to, which the caller does not notice."""
+    bus = Bus(strict=True)
+    bare = ask_all(bus)
+    with instrumented(sdk, bus):
+        watched = ask_all(bus)
+    assert not any(each.events for each in bare)
+    assert [each.seen for each in watched] == [each.seen for each in bare]
+    assert set(bus.stats().values()) == {0}
+    return watched
+
+
+def prefix_of(exchange: Exchange) -> str:
+    """Return the prefix of the events of an exchange."""
+    if exchange.operation == "invoke":
+        completes = any(part in exchange.path for part in BEDROCK_COMPLETIONS)
+        return "llm.completion" if completes else "llm.chat"
+    return PREFIXES.get(exchange.operation, "llm.chat")
+
+
+def model_in(exchange: Exchange) -> object:
+    """Return the model that was asked for: in the body, or else in the path."""
+    if exchange.provider == "bedrock":
+        return unquote(exchange.path.split("/")[2])
+    if exchange.provider in {"google", "vertex"}:
+        return exchange.path.rpartition("/")[2].partition(":")[0]
+    return exchange.request.get("model")
+
+
+def wrongs(replayed: list[Replayed]) -> list[str]:
     """Return what events say wrongly about exchanges; one line each."""
     return [
         line
         for each in replayed
-        for line in complaints(
-            each.exchange, each.events, prefixes[each.exchange.operation]
-        )
+        for line in complaints(each.exchange, each.events, prefix_of(each.exchange))
     ]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-import llmevents
-from llmevents import Bus, llm
-from llmevents.testing import CapturedEvents, capture
+from llmevents import Bus
+from llmevents.testing import capture
+from tests.instrumentation import checking
 from tests.instrumentation.replaying import (
     compare,
     in_loop,
@@ -22,7 +23,7 @@ from tests.instrumentation.replaying import (
     raised,
     raised_later,
 )
-from tests.instrumentation.wire import Answer, Wire, as_events, as_json, as_lines
+from tests.instrumentation.wire import Wire, as_events, as_json, as_lines
 
 
 cohere = pytest.importorskip("cohere", reason="the cohere SDK is missing")
@@ -98,22 +99,7 @@ def async_client(wire: Wire, name: str = "AsyncClientV2") -> Any:  # noqa: ANN40
     )
 
 
-def said(seen: Any) -> object:  # noqa: ANN401  # any of the SDK's
-    if isinstance(seen, (list, tuple)):
-        return [said(each) for each in seen]
-    return seen.model_dump() if hasattr(seen, "model_dump") else seen
-
-
-def end_of(events: CapturedEvents, prefix: str = "llm.chat") -> Any:  # noqa: ANN401  # an event
-    (start,) = events.named(f"{prefix}.start")
-    ends = [*events.named(f"{prefix}.stop"), *events.named(f"{prefix}.exception")]
-    assert [end.metadata["span_id"] for end in ends] == [start.metadata["span_id"]]
-    return ends[0]
-
-
-Asked = tuple[Callable[[Any], Any], object, str, dict[str, object], dict[str, int]]
-
-OPERATIONS: dict[str, Asked] = {
+OPERATIONS: dict[str, checking.Asked] = {
     "chat": (
         lambda made: made.chat(
             model=MODEL,
@@ -166,7 +152,7 @@ OPERATIONS: dict[str, Asked] = {
     ),
 }
 
-OLD_OPERATIONS: dict[str, Asked] = {
+OLD_OPERATIONS: dict[str, checking.Asked] = {
     "chat": (
         lambda made: made.chat(message="Hello", model="command-r"),
         OLD_CHAT,
@@ -199,38 +185,15 @@ OLD_OPERATIONS: dict[str, Asked] = {
 }
 
 
-def check(asked: Asked, *, is_async: bool, names: tuple[str, str]) -> None:
-    call, answer, prefix, expected, measured = asked
-    wire = Wire(as_json(answer))
-
-    def program() -> object:
-        before = len(wire.sent)
-        if is_async:
-            result = in_loop(lambda: call(async_client(wire, names[1])))
-        else:
-            result = call(client(wire, names[0]))
-        return said(result), wire.sent[before:]
-
-    seen = compare("cohere", program)
-    assert seen.watched == seen.bare
-    assert phases(seen.events) == [
-        f"{prefix}.start",
-        "llm.provider.request.start",
-        "llm.provider.request.stop",
-        f"{prefix}.stop",
-    ]
-    end = end_of(seen.events, prefix)
-    wanted = {"provider": "cohere", "status": "success", **expected}
-    assert {key: end.metadata.get(key) for key in wanted} == wanted
-    assert {key: end.measurements.get(key) for key in measured} == measured
-
-
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_says_what_was_asked_and_what_was_used(
     name: str, is_async: bool
 ) -> None:
-    check(OPERATIONS[name], is_async=is_async, names=("ClientV2", "AsyncClientV2"))
+    make = async_client if is_async else client
+    checking.check_operation(
+        "cohere", "cohere", OPERATIONS[name], make, is_async=is_async
+    )
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -238,7 +201,14 @@ def test_each_operation_says_what_was_asked_and_what_was_used(
 def test_operations_of_the_first_version_are_calls_too(
     name: str, is_async: bool
 ) -> None:
-    check(OLD_OPERATIONS[name], is_async=is_async, names=("Client", "AsyncClient"))
+    make = (
+        partial(async_client, name="AsyncClient")
+        if is_async
+        else partial(client, name="Client")
+    )
+    checking.check_operation(
+        "cohere", "cohere", OLD_OPERATIONS[name], make, is_async=is_async
+    )
 
 
 def test_clients_that_were_made_before_are_seen() -> None:
@@ -266,7 +236,9 @@ def test_many_texts_of_the_first_version_are_a_call_for_each_request() -> None:
     wire = Wire(as_json(answer))
     seen = compare(
         "cohere",
-        lambda: said(client(wire, "Client").embed(texts=["a"] * 192, model="e")),
+        lambda: checking.said(
+            client(wire, "Client").embed(texts=["a"] * 192, model="e")
+        ),
     )
     assert seen.watched == seen.bare
     ends = seen.events.named("llm.embedding.stop")
@@ -274,90 +246,72 @@ def test_many_texts_of_the_first_version_are_a_call_for_each_request() -> None:
     assert sum(end.measurements["texts"] for end in ends) == 192
 
 
-def closed(stream: Any) -> object:  # noqa: ANN401  # any of the streams
-    return [next(stream), stream.close(), raised(lambda: next(stream))]
-
-
-def thrown(stream: Any) -> object:  # noqa: ANN401  # likewise
+def thrown(stream: Any) -> object:  # noqa: ANN401  # any of the streams
     """The SDK catches what is thrown into its generator, and goes on."""
     return [next(stream), raised(lambda: stream.throw(KeyError("mine"))), list(stream)]
-
-
-USES: dict[str, tuple[Callable[[Any], object], Answer, str]] = {
-    "read": (list, STREAM, "success"),
-    "closed": (closed, STREAM, "cancelled"),
-    "dropped": (next, STREAM, "cancelled"),
-    "never begun": (lambda _stream: None, STREAM, "cancelled"),
-    "thrown into": (thrown, STREAM, "success"),
-    "broken": (lambda stream: raised(lambda: list(stream)), BROKEN, "error"),
-    "refused": (lambda stream: raised(lambda: list(stream)), REFUSED, "error"),
-}
-
-
-@pytest.mark.parametrize("name", USES)
-def test_a_stream_ends_its_call_once_however_it_ends(name: str) -> None:
-    use, answer, status = USES[name]
-    wire = Wire(answer)
-
-    def program() -> object:
-        before = len(wire.sent)
-        made = client(wire)
-        stream = made.chat_stream(model=MODEL, messages=MESSAGES)
-        kinds = (
-            inspect.isgenerator(stream),
-            inspect.isgeneratorfunction(made.chat_stream),
-        )
-        seen = use(stream)
-        shown = without_date(seen) if name == "refused" else said(seen)
-        return kinds, shown, wire.sent[before:]
-
-    seen = compare("cohere", program)
-    assert seen.watched == seen.bare
-    assert len(phases(seen.events, "llm.chat")) == 2
-    end = end_of(seen.events)
-    assert end.metadata["status"] == status
-    assert end.metadata["stream"] is True
-    assert end.metadata.get("http_status") == (404 if name == "refused" else None)
-    if status == "success":
-        assert end.measurements["input_tokens"] == 5
-        assert end.measurements["chunks"] == 3
-        assert end.metadata["finish_reasons"] == ["COMPLETE"]
 
 
 def without_date(seen: object) -> object:
     return seen[0] if isinstance(seen, tuple) else seen
 
 
-async def read_async(stream: Any) -> object:  # noqa: ANN401  # any of the streams
-    return [part async for part in stream]
+USES: dict[str, checking.Use] = {
+    "read": (list, STREAM, "success"),
+    "closed": (checking.closed, STREAM, "cancelled"),
+    "dropped": (next, STREAM, "cancelled"),
+    "never begun": (lambda _stream: None, STREAM, "cancelled"),
+    "thrown into": (thrown, STREAM, "success"),
+    "broken": (checking.failing, BROKEN, "error"),
+    "refused": (
+        lambda stream: without_date(checking.failing(stream)),
+        REFUSED,
+        "error",
+    ),
+}
 
 
-async def closed_async(stream: Any) -> object:  # noqa: ANN401  # likewise
-    return [await anext(stream), await stream.aclose()]
+def open_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return client(wire).chat_stream(model=MODEL, messages=MESSAGES)
 
 
-ASYNC_USES: dict[str, tuple[Callable[[Any], Awaitable[object]], Answer, str]] = {
-    "read": (read_async, STREAM, "success"),
-    "closed": (closed_async, STREAM, "cancelled"),
-    "broken": (lambda stream: raised_later(read_async(stream)), BROKEN, "error"),
+async def open_async_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return async_client(wire).chat_stream(model=MODEL, messages=MESSAGES)
+
+
+STREAMED = checking.Streamed(
+    sdk="cohere",
+    open=open_stream,
+    open_async=open_async_stream,
+    kind=inspect.isgenerator,
+    async_kind=inspect.isasyncgen,
+    metadata={"finish_reasons": ["COMPLETE"]},
+    measured={"input_tokens": 5, "output_tokens": 3, "chunks": 3},
+)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_stream_ends_its_call_once_however_it_ends(name: str) -> None:
+    checking.check_stream(STREAMED, USES[name])
+
+
+ASYNC_USES: dict[str, checking.AsyncUse] = {
+    "read": (checking.read_async, STREAM, "success"),
+    "closed": (checking.closed_async, STREAM, "cancelled"),
+    "broken": (checking.failing_async, BROKEN, "error"),
 }
 
 
 @pytest.mark.parametrize("name", ASYNC_USES)
 def test_an_asynchronous_stream_ends_its_call_once(name: str) -> None:
-    use, answer, status = ASYNC_USES[name]
-    wire = Wire(answer)
+    checking.check_async_stream(STREAMED, ASYNC_USES[name])
 
-    async def main() -> object:
-        stream = async_client(wire).chat_stream(model=MODEL, messages=MESSAGES)
-        return inspect.isasyncgen(stream), said(await use(stream))
 
-    seen = compare("cohere", lambda: in_loop(main))
+def test_a_function_that_streams_is_still_a_generator_function() -> None:
+    def kind() -> object:
+        return inspect.isgeneratorfunction(client(Wire(STREAM)).chat_stream)
+
+    seen = compare("cohere", kind)
     assert seen.watched == seen.bare
-    end = end_of(seen.events)
-    assert end.metadata["status"] == status
-    if status == "success":
-        assert end.measurements["output_tokens"] == 3
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -366,30 +320,30 @@ def test_a_stream_of_the_first_version_is_a_call_too(is_async: bool) -> None:
 
     async def main() -> object:
         made = async_client(wire, "AsyncClient")
-        return [said(each) async for each in made.chat_stream(message="Hello")]
+        return [checking.said(each) async for each in made.chat_stream(message="Hello")]
 
     def program() -> object:
         if is_async:
             return in_loop(main)
-        return said(list(client(wire, "Client").chat_stream(message="Hello")))
+        return checking.said(list(client(wire, "Client").chat_stream(message="Hello")))
 
     seen = compare("cohere", program)
     assert seen.watched == seen.bare
-    end = end_of(seen.events)
+    end = checking.end_of(seen.events)
     assert end.measurements["input_tokens"] == 5
     assert end.measurements["output_tokens"] == 3
 
 
-RAW_USES: dict[str, tuple[Callable[[Any], object], Answer, str]] = {
-    "read": (lambda response: said(list(response.data)), STREAM, "success"),
-    "left": (lambda response: said(next(response.data)), STREAM, "cancelled"),
+RAW_USES: dict[str, checking.Use] = {
+    "read": (lambda response: checking.said(list(response.data)), STREAM, "success"),
+    "left": (lambda response: checking.said(next(response.data)), STREAM, "cancelled"),
     "not read": (lambda response: response.status_code, STREAM, "cancelled"),
     "failed in": (
         lambda response: 1 / len(response.headers.get("no", "")),
         STREAM,
         "cancelled",
     ),
-    "broken": (lambda response: raised(lambda: list(response.data)), BROKEN, "error"),
+    "broken": (lambda response: checking.failing(response.data), BROKEN, "error"),
     "refused": (lambda response: response, REFUSED, "error"),
 }
 
@@ -412,11 +366,11 @@ def test_a_raw_stream_is_a_call_for_as_long_as_it_is_open(
             raw = async_client(wire).with_raw_response
             async with raw.chat_stream(model=MODEL, messages=MESSAGES) as response:
                 if name == "read":
-                    return [said(part) async for part in response.data]
+                    return [checking.said(part) async for part in response.data]
                 if name == "left":
-                    return said(await anext(response.data))
+                    return checking.said(await anext(response.data))
                 if name == "broken":
-                    return await raised_later(read_async(response.data))
+                    return await checking.failing_async(response.data)
                 return response.__class__.__name__, use(response)
 
         seen = in_loop(lambda: raised_later(ask_later())) if is_async else raised(ask)
@@ -424,7 +378,7 @@ def test_a_raw_stream_is_a_call_for_as_long_as_it_is_open(
 
     seen = compare("cohere", program)
     assert seen.watched == seen.bare
-    assert end_of(seen.events).metadata["status"] == status
+    assert checking.end_of(seen.events).metadata["status"] == status
 
 
 def test_the_context_of_a_raw_stream_is_still_a_decorator() -> None:
@@ -445,24 +399,18 @@ def test_a_raw_response_is_read_and_left_as_it_is() -> None:
     wire = Wire(as_json(CHAT))
     seen = compare(
         "cohere",
-        lambda: said(
+        lambda: checking.said(
             client(wire).with_raw_response.chat(model=MODEL, messages=MESSAGES).data
         ),
     )
     assert seen.watched == seen.bare
-    assert end_of(seen.events).measurements["input_tokens"] == 5
+    assert checking.end_of(seen.events).measurements["input_tokens"] == 5
 
 
 def test_a_stream_that_leaves_a_block_is_the_blocks_call() -> None:
-    bus = Bus(strict=True)
-
-    @llm.chat(bus=bus)
-    def ask() -> Any:  # noqa: ANN401  # a stream of the SDK
-        return client(Wire(STREAM)).chat_stream(model=MODEL, messages=MESSAGES)
-
-    with instrumented("cohere", bus), capture("llm.**", bus=bus) as events:
-        assert len(list(ask())) == 3
-    assert end_of(events).measurements["input_tokens"] == 5
+    parts, events = checking.read_outside("cohere", lambda: open_stream(Wire(STREAM)))
+    assert len(parts) == 3
+    assert checking.end_of(events).measurements["input_tokens"] == 5
 
 
 def test_a_version_without_an_operation_has_the_others(
@@ -473,10 +421,12 @@ def test_a_version_without_an_operation_has_the_others(
     monkeypatch.delattr(raw_client.RawV2Client, "parse", raising=False)
     seen = compare(
         "cohere",
-        lambda: said(client(Wire(as_json(CHAT))).chat(model=MODEL, messages=MESSAGES)),
+        lambda: checking.said(
+            client(Wire(as_json(CHAT))).chat(model=MODEL, messages=MESSAGES)
+        ),
     )
     assert seen.watched == seen.bare
-    assert end_of(seen.events).metadata["status"] == "success"
+    assert checking.end_of(seen.events).metadata["status"] == "success"
 
 
 def test_a_stream_of_an_unknown_kind_is_passed_on(
@@ -496,7 +446,7 @@ def test_a_stream_of_an_unknown_kind_is_passed_on(
 
     seen = compare("cohere", program)
     assert seen.watched == seen.bare == [1, 2]
-    assert end_of(seen.events).metadata["status"] == "success"
+    assert checking.end_of(seen.events).metadata["status"] == "success"
 
 
 def test_without_a_listener_callers_get_the_sdks_own() -> None:
@@ -512,9 +462,7 @@ def test_another_version_is_left_alone_with_a_warning(
 ) -> None:
     monkeypatch.setattr(cohere, "__version__", "4.57")
     expected = r"cohere 4\.57 is not instrumented: llmevents supports cohere 5\.x"
-    with pytest.warns(RuntimeWarning, match=expected):
-        llmevents.instrument("cohere", bus=Bus(strict=True))
-    llmevents.uninstrument("cohere")
+    checking.check_left_alone("cohere", expected)
 
 
 def test_a_version_without_raw_clients_is_left_alone_with_a_warning(
@@ -523,6 +471,4 @@ def test_a_version_without_raw_clients_is_left_alone_with_a_warning(
     monkeypatch.setattr(
         "llmevents.instrumentation._cohere.find_spec", lambda _name: None
     )
-    with pytest.warns(RuntimeWarning, match=r"cohere is not instrumented: .* 5\.16"):
-        llmevents.instrument("cohere", bus=Bus(strict=True))
-    llmevents.uninstrument("cohere")
+    checking.check_left_alone("cohere", r"cohere is not instrumented: .* 5\.16")

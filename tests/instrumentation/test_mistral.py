@@ -5,30 +5,30 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 
 import httpx2
 import pytest
 
-import llmevents
-from llmevents import Bus, llm
-from llmevents.testing import CapturedEvents, capture
+from llmevents import Bus
+from llmevents.testing import capture
+from tests.instrumentation import checking
 from tests.instrumentation.replaying import (
     compare,
     in_loop,
     instrumented,
-    phases,
     raised,
     raised_later,
 )
-from tests.instrumentation.wire import Answer, Wire, as_events, as_json
+from tests.instrumentation.wire import Wire, as_events, as_json
 
 
 mistral = pytest.importorskip(
     "mistralai.client", reason="the mistralai SDK is missing, or of another major"
 )
+
+streaming = import_module("mistralai.client.utils.eventstreaming")
 
 MODEL = "mistral-small-latest"
 
@@ -116,23 +116,10 @@ def client(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
     )
 
 
-def said(seen: Any) -> object:  # noqa: ANN401  # any of the SDK's
-    if isinstance(seen, (list, tuple)):
-        return [said(each) for each in seen]
-    return seen.model_dump() if hasattr(seen, "model_dump") else seen
-
-
-def end_of(events: CapturedEvents, prefix: str = "llm.chat") -> Any:  # noqa: ANN401  # an event
-    (start,) = events.named(f"{prefix}.start")
-    ends = [*events.named(f"{prefix}.stop"), *events.named(f"{prefix}.exception")]
-    assert [end.metadata["span_id"] for end in ends] == [start.metadata["span_id"]]
-    return ends[0]
-
-
 # The path of a method, what it is given, what is answered, and what events say.
-Asked = tuple[str, dict[str, Any], object, str, dict[str, object], dict[str, int]]
+MethodAsked = tuple[str, dict[str, Any], object, str, dict[str, object], dict[str, int]]
 
-OPERATIONS: dict[str, Asked] = {
+OPERATIONS: dict[str, MethodAsked] = {
     "chat": (
         "chat.complete",
         {
@@ -247,30 +234,13 @@ def method_of(made: Any, path: str) -> Any:  # noqa: ANN401  # the SDK's own
 def test_each_operation_says_what_was_asked_and_what_was_used(
     name: str, is_async: bool
 ) -> None:
-    path, asked, answer, prefix, expected, measured = OPERATIONS[name]
-    wire = Wire(as_json(answer))
+    path, given, answer, prefix, metadata, measured = OPERATIONS[name]
 
-    def program() -> object:
-        before = len(wire.sent)
-        made = client(wire)
-        if is_async:
-            result = in_loop(lambda: method_of(made, f"{path}_async")(**asked))
-        else:
-            result = method_of(made, path)(**asked)
-        return said(result), wire.sent[before:]
+    def call(made: Any) -> Any:  # noqa: ANN401  # the SDK's own
+        return method_of(made, f"{path}_async" if is_async else path)(**given)
 
-    seen = compare("mistral", program)
-    assert seen.watched == seen.bare
-    assert phases(seen.events) == [
-        f"{prefix}.start",
-        "llm.provider.request.start",
-        "llm.provider.request.stop",
-        f"{prefix}.stop",
-    ]
-    end = end_of(seen.events, prefix)
-    wanted = {"provider": "mistral_ai", "status": "success", **expected}
-    assert {key: end.metadata.get(key) for key in wanted} == wanted
-    assert {key: end.measurements.get(key) for key in measured} == measured
+    asked = (call, answer, prefix, metadata, measured)
+    checking.check_operation("mistral", "mistral_ai", asked, client, is_async=is_async)
 
 
 def left(stream: Any) -> object:  # noqa: ANN401  # any of the streams
@@ -278,81 +248,70 @@ def left(stream: Any) -> object:  # noqa: ANN401  # any of the streams
         return next(events)
 
 
-def closed(stream: Any) -> object:  # noqa: ANN401  # likewise
-    return [next(stream), stream.close(), raised(lambda: next(stream))]
-
-
 def within(stream: Any) -> object:  # noqa: ANN401  # likewise
     with stream as events:
         return list(events)
 
 
-USES: dict[str, tuple[Callable[[Any], object], Answer, str]] = {
+USES: dict[str, checking.Use] = {
     "read": (list, STREAM, "success"),
     "read within": (within, STREAM, "success"),
     "left": (left, STREAM, "cancelled"),
-    "closed": (closed, STREAM, "cancelled"),
+    "closed": (checking.closed, STREAM, "cancelled"),
     "dropped": (next, STREAM, "cancelled"),
-    "broken": (lambda stream: raised(lambda: list(stream)), BROKEN, "error"),
+    "broken": (checking.failing, BROKEN, "error"),
 }
+
+
+def open_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return client(wire).chat.stream(model=MODEL, messages=MESSAGES)
+
+
+def is_event_stream(stream: object) -> bool:
+    return isinstance(stream, streaming.EventStream)
+
+
+async def open_async_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return await client(wire).chat.stream_async(model=MODEL, messages=MESSAGES)
+
+
+def is_async_event_stream(stream: object) -> bool:
+    return isinstance(stream, streaming.EventStreamAsync)
+
+
+STREAMED = checking.Streamed(
+    sdk="mistral",
+    open=open_stream,
+    open_async=open_async_stream,
+    kind=is_event_stream,
+    async_kind=is_async_event_stream,
+    metadata={"finish_reasons": ["stop"]},
+    measured={**USED, "chunks": 3},
+)
 
 
 @pytest.mark.parametrize("name", USES)
 def test_a_stream_ends_its_call_once_however_it_ends(name: str) -> None:
-    use, answer, status = USES[name]
-    wire = Wire(answer)
-    kind = import_module("mistralai.client.utils.eventstreaming").EventStream
-    if name == "closed" and not hasattr(kind, "close"):
+    if name == "closed" and not hasattr(streaming.EventStream, "close"):
         pytest.skip("streams of this version of the SDK cannot be closed")
-
-    def program() -> object:
-        before = len(wire.sent)
-        stream = client(wire).chat.stream(model=MODEL, messages=MESSAGES)
-        return isinstance(stream, kind), said(use(stream)), wire.sent[before:]
-
-    seen = compare("mistral", program)
-    assert seen.watched == seen.bare
-    end = end_of(seen.events)
-    assert end.metadata["status"] == status
-    assert end.metadata["stream"] is True
-    if status == "success":
-        assert end.measurements["input_tokens"] == 12
-        assert end.measurements["chunks"] == 3
-        assert end.metadata["finish_reasons"] == ["stop"]
+    checking.check_stream(STREAMED, USES[name])
 
 
-async def read_async(stream: Any) -> object:  # noqa: ANN401  # any of the streams
-    return [event async for event in stream]
-
-
-async def left_async(stream: Any) -> object:  # noqa: ANN401  # likewise
+async def left_async(stream: Any) -> object:  # noqa: ANN401  # any of the streams
     async with stream as events:
         return await anext(events)
 
 
-ASYNC_USES: dict[str, tuple[Callable[[Any], Awaitable[object]], Answer, str]] = {
-    "read": (read_async, STREAM, "success"),
+ASYNC_USES: dict[str, checking.AsyncUse] = {
+    "read": (checking.read_async, STREAM, "success"),
     "left": (left_async, STREAM, "cancelled"),
-    "broken": (lambda stream: raised_later(read_async(stream)), BROKEN, "error"),
+    "broken": (checking.failing_async, BROKEN, "error"),
 }
 
 
 @pytest.mark.parametrize("name", ASYNC_USES)
 def test_an_asynchronous_stream_ends_its_call_once(name: str) -> None:
-    use, answer, status = ASYNC_USES[name]
-    wire = Wire(answer)
-
-    async def main() -> object:
-        made = client(wire)
-        stream = await made.chat.stream_async(model=MODEL, messages=MESSAGES)
-        return said(await use(stream))
-
-    seen = compare("mistral", lambda: in_loop(main))
-    assert seen.watched == seen.bare
-    end = end_of(seen.events)
-    assert end.metadata["status"] == status
-    if status == "success":
-        assert end.measurements["output_tokens"] == 3
+    checking.check_async_stream(STREAMED, ASYNC_USES[name])
 
 
 def test_a_streamed_conversation_states_its_usage_at_its_end() -> None:
@@ -361,12 +320,12 @@ def test_a_streamed_conversation_states_its_usage_at_its_end() -> None:
     wire = Wire(as_events(started, done))
     seen = compare(
         "mistral",
-        lambda: said(
+        lambda: checking.said(
             list(client(wire).beta.conversations.start_stream(model=MODEL, inputs="Hi"))
         ),
     )
     assert seen.watched == seen.bare
-    end = end_of(seen.events)
+    end = checking.end_of(seen.events)
     assert end.measurements["input_tokens"] == 12
     assert end.metadata["stream"] is True
 
@@ -382,10 +341,12 @@ def test_a_parsed_completion_is_one_call() -> None:
     wire = Wire(as_json({**COMPLETION, "choices": [choice]}))
     seen = compare(
         "mistral",
-        lambda: said(client(wire).chat.parse(City, model=MODEL, messages=MESSAGES)),
+        lambda: checking.said(
+            client(wire).chat.parse(City, model=MODEL, messages=MESSAGES)
+        ),
     )
     assert seen.watched == seen.bare
-    assert end_of(seen.events).metadata["features"] == ["structured_output"]
+    assert checking.end_of(seen.events).metadata["features"] == ["structured_output"]
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -401,7 +362,7 @@ def test_a_refusal_is_the_callers_and_the_calls(is_async: bool) -> None:
 
     seen = compare("mistral", program)
     assert seen.watched == seen.bare
-    end = end_of(seen.events)
+    end = checking.end_of(seen.events)
     assert end.metadata["status"] == "error"
     assert end.metadata["http_status"] == 404
 
@@ -415,7 +376,7 @@ def test_retries_are_one_call_of_several_requests() -> None:
     bus = Bus(strict=True)
     with instrumented("mistral", bus), capture("llm.**", bus=bus) as events:
         client(wire).chat.complete(model=MODEL, messages=MESSAGES, retries=retries)
-    assert end_of(events).measurements["input_tokens"] == 12
+    assert checking.end_of(events).measurements["input_tokens"] == 12
     assert len(events.named("llm.provider.request.stop")) == 3
     attempts = [
         each.measurements["attempt"] for each in events.named("llm.provider.retry")
@@ -424,15 +385,9 @@ def test_retries_are_one_call_of_several_requests() -> None:
 
 
 def test_a_stream_that_leaves_a_block_is_the_blocks_call() -> None:
-    bus = Bus(strict=True)
-
-    @llm.chat(bus=bus)
-    def ask() -> Any:  # noqa: ANN401  # a stream of the SDK
-        return client(Wire(STREAM)).chat.stream(model=MODEL, messages=MESSAGES)
-
-    with instrumented("mistral", bus), capture("llm.**", bus=bus) as events:
-        assert len(list(ask())) == 3
-    assert end_of(events).measurements["input_tokens"] == 12
+    parts, events = checking.read_outside("mistral", lambda: open_stream(Wire(STREAM)))
+    assert len(parts) == 3
+    assert checking.end_of(events).measurements["input_tokens"] == 12
 
 
 def test_methods_are_still_what_they_were() -> None:
@@ -484,6 +439,4 @@ def test_another_version_is_left_alone_with_a_warning(
 ) -> None:
     monkeypatch.setattr(mistral, "__version__", "1.9.0")
     expected = r"mistralai 1\.9\.0 is not instrumented: .* 2\.x and 3\.x"
-    with pytest.warns(RuntimeWarning, match=expected):
-        llmevents.instrument("mistral", bus=Bus(strict=True))
-    llmevents.uninstrument("mistral")
+    checking.check_left_alone("mistral", expected)

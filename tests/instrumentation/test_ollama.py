@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib import metadata
 from typing import Any
 
 import httpx
 import pytest
 
-import llmevents
 from llmevents import Bus, llm
 from llmevents.testing import capture
+from tests.instrumentation import checking
 from tests.instrumentation.replaying import (
     compare,
     in_loop,
@@ -21,7 +21,7 @@ from tests.instrumentation.replaying import (
     raised,
     raised_later,
 )
-from tests.instrumentation.wire import Answer, Wire, as_json, as_lines
+from tests.instrumentation.wire import Wire, as_json, as_lines
 
 
 ollama = pytest.importorskip("ollama", reason="the ollama SDK is missing")
@@ -40,11 +40,15 @@ DONE = {
     "eval_count": 3,
 }
 
+USED = {"input_tokens": 12, "output_tokens": 3}
+
 PART = {"model": "llama3.2:3b", "message": {"role": "assistant", "content": "H"}}
 
 STREAM = as_lines(PART, PART, DONE)
 
 BROKEN = as_lines(PART, PART, httpx.ReadError("gone"))
+
+REFUSED = as_json({"error": "no such model"}, 404)
 
 EMBEDDED = {
     "model": "nomic",
@@ -61,11 +65,7 @@ def async_client(wire: Wire) -> Any:  # noqa: ANN401  # likewise
     return ollama.AsyncClient("http://ollama", transport=wire.transport(httpx))
 
 
-def said(parts: list[Any]) -> list[object]:
-    return [part.model_dump() for part in parts]
-
-
-OPERATIONS: dict[str, tuple[Callable[[Any], Any], object, str, dict[str, object]]] = {
+OPERATIONS: dict[str, checking.Asked] = {
     "chat": (
         lambda made: made.chat(**ASKED, options={"temperature": 0.5, "num_predict": 9}),
         DONE,
@@ -78,30 +78,35 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], object, str, dict[str, object]
             "finish_reasons": ["stop"],
             "response_model": "llama3.2:3b",
         },
+        USED,
     ),
     "positional": (
         lambda made: made.chat("llama3.2", ASKED["messages"], format="json"),
         DONE,
         "llm.chat",
         {"model": "llama3.2", "features": ["structured_output"]},
+        USED,
     ),
     "generate": (
         lambda made: made.generate("llama3.2", "Hello"),
         {"model": "llama3.2", "response": "Hi", "done": True, "eval_count": 3},
         "llm.completion",
         {"operation": "text_completion", "model": "llama3.2"},
+        {"output_tokens": 3},
     ),
     "embed": (
         lambda made: made.embed("nomic", ["a", "b"]),
         EMBEDDED,
         "llm.embedding",
         {"operation": "embeddings", "model": "nomic"},
+        {"texts": 2, "dimensions": 2, "input_tokens": 4},
     ),
     "embeddings": (
         lambda made: made.embeddings("nomic", "a"),
         {"embedding": [0.1, 0.2, 0.3]},
         "llm.embedding",
         {"operation": "embeddings", "model": "nomic"},
+        {"texts": 1},
     ),
 }
 
@@ -111,37 +116,15 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], object, str, dict[str, object]
 def test_each_operation_says_what_was_asked_and_what_was_used(
     name: str, is_async: bool
 ) -> None:
-    call, answer, prefix, expected = OPERATIONS[name]
-    wire = Wire(as_json(answer))
-
-    def program() -> object:
-        sent = len(wire.sent)
-        if is_async:
-            result = in_loop(lambda: call(async_client(wire)))
-        else:
-            result = call(client(wire))
-        return result.model_dump(), wire.sent[sent:]
-
-    seen = compare("ollama", program)
-    assert seen.watched == seen.bare
-    assert phases(seen.events) == [
-        f"{prefix}.start",
-        "llm.provider.request.start",
-        "llm.provider.request.stop",
-        f"{prefix}.stop",
-    ]
-    end = seen.events[-1]
-    assert {"provider": "ollama", "status": "success", **expected}.items() <= (
-        end.metadata.items()
+    make = async_client if is_async else client
+    checking.check_operation(
+        "ollama", "ollama", OPERATIONS[name], make, is_async=is_async
     )
-    if "chat" in name:
-        assert end.measurements["input_tokens"] == 12
-        assert end.measurements["output_tokens"] == 3
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_refusal_is_the_callers_and_the_calls(is_async: bool) -> None:
-    wire = Wire(as_json({"error": "no such model"}, 404))
+    wire = Wire(REFUSED)
 
     def program() -> object:
         if is_async:
@@ -183,11 +166,7 @@ def test_what_runs_no_model_is_no_call() -> None:
     assert not seen.events
 
 
-def closed(stream: Any) -> object:  # noqa: ANN401  # any of the streams
-    return [next(stream), stream.close(), raised(lambda: next(stream))]
-
-
-def thrown(stream: Any) -> object:  # noqa: ANN401  # likewise
+def thrown(stream: Any) -> object:  # noqa: ANN401  # any of the streams
     error = LookupError("mine")
     return [
         next(stream),
@@ -196,7 +175,7 @@ def thrown(stream: Any) -> object:  # noqa: ANN401  # likewise
     ]
 
 
-USES: dict[str, tuple[Callable[[Any], object], Answer, str]] = {
+USES: dict[str, checking.Use] = {
     "read": (list, STREAM, "success"),
     "read, then asked again": (
         lambda stream: [*stream, raised(lambda: next(stream))],
@@ -208,104 +187,80 @@ USES: dict[str, tuple[Callable[[Any], object], Answer, str]] = {
         STREAM,
         "success",
     ),
-    "closed": (closed, STREAM, "cancelled"),
+    "closed": (checking.closed, STREAM, "cancelled"),
     "closed at once": (lambda stream: stream.close(), STREAM, "cancelled"),
     "dropped": (next, STREAM, "cancelled"),
     "never begun": (lambda _stream: None, STREAM, "cancelled"),
     "thrown into": (thrown, STREAM, "error"),
-    "broken": (lambda stream: raised(lambda: list(stream)), BROKEN, "error"),
+    "broken": (checking.failing, BROKEN, "error"),
     "error in the stream": (
-        lambda stream: raised(lambda: list(stream)),
+        checking.failing,
         as_lines(PART, {"error": "out of memory"}),
         "error",
     ),
-    "refused": (
-        lambda stream: raised(lambda: list(stream)),
-        as_json({"error": "no such model"}, 404),
-        "error",
-    ),
+    "refused": (checking.failing, REFUSED, "error"),
 }
+
+
+def open_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return client(wire).chat(**ASKED, stream=True)
+
+
+def state_of_generator(stream: Any) -> object:  # noqa: ANN401  # likewise
+    return inspect.isgenerator(stream), inspect.getgeneratorstate(stream)
+
+
+async def open_async_stream(wire: Wire) -> Any:  # noqa: ANN401  # the SDK's own
+    return await async_client(wire).chat(**ASKED, stream=True)
+
+
+STREAMED = checking.Streamed(
+    sdk="ollama",
+    open=open_stream,
+    open_async=open_async_stream,
+    kind=state_of_generator,
+    async_kind=inspect.isasyncgen,
+    metadata={"usage_complete": True},
+    measured={**USED, "chunks": 3},
+)
 
 
 @pytest.mark.parametrize("name", USES)
 def test_a_stream_ends_its_call_once_however_it_ends(name: str) -> None:
-    use, answer, status = USES[name]
-    wire = Wire(answer)
-
-    def program() -> object:
-        sent = len(wire.sent)
-        stream = client(wire).chat(**ASKED, stream=True)
-        kind = inspect.isgenerator(stream), inspect.getgeneratorstate(stream)
-        return kind, use(stream), wire.sent[sent:]
-
-    seen = compare("ollama", program)
-    assert seen.watched == seen.bare
-    assert len(phases(seen.events, "llm.chat")) == 2
-    end = seen.events[-1]
-    assert end.metadata["status"] == status
-    assert end.metadata["stream"] is True
-    assert end.metadata.get("http_status") == (404 if name == "refused" else None)
-    if status == "success":
-        assert end.measurements["input_tokens"] == 12
-        assert end.measurements["chunks"] == 3
-        assert end.metadata["usage_complete"] is True
+    checking.check_stream(STREAMED, USES[name])
 
 
-async def closed_async(stream: Any) -> object:  # noqa: ANN401  # any of the streams
-    return [
-        await anext(stream),
-        await stream.aclose(),
-        await raised_later(anext(stream)),
-    ]
-
-
-async def thrown_async(stream: Any) -> object:  # noqa: ANN401  # likewise
+async def thrown_async(stream: Any) -> object:  # noqa: ANN401  # any of the streams
     first = await anext(stream)
     return [first, await raised_later(stream.athrow(LookupError("mine")))]
 
 
-async def read_async(stream: Any) -> object:  # noqa: ANN401  # likewise
-    return [part async for part in stream]
-
-
 async def sent_async(stream: Any) -> object:  # noqa: ANN401  # likewise
-    return [await anext(stream), await stream.asend("x"), await read_async(stream)]
+    return [
+        await anext(stream),
+        await stream.asend("x"),
+        await checking.read_async(stream),
+    ]
 
 
 async def dropped_async(stream: Any) -> object:  # noqa: ANN401  # likewise
     return await anext(stream)
 
 
-ASYNC_USES: dict[str, tuple[Callable[[Any], Awaitable[object]], Answer, str]] = {
-    "read": (read_async, STREAM, "success"),
+ASYNC_USES: dict[str, checking.AsyncUse] = {
+    "read": (checking.read_async, STREAM, "success"),
     "sent into": (sent_async, STREAM, "success"),
-    "closed": (closed_async, STREAM, "cancelled"),
+    "closed": (checking.closed_async, STREAM, "cancelled"),
     "dropped": (dropped_async, STREAM, "cancelled"),
     "thrown into": (thrown_async, STREAM, "error"),
-    "broken": (lambda stream: raised_later(read_async(stream)), BROKEN, "error"),
-    "refused": (
-        lambda stream: raised_later(read_async(stream)),
-        as_json({"error": "no such model"}, 404),
-        "error",
-    ),
+    "broken": (checking.failing_async, BROKEN, "error"),
+    "refused": (checking.failing_async, REFUSED, "error"),
 }
 
 
 @pytest.mark.parametrize("name", ASYNC_USES)
 def test_an_asynchronous_stream_ends_its_call_once(name: str) -> None:
-    use, answer, status = ASYNC_USES[name]
-    wire = Wire(answer)
-
-    async def main() -> object:
-        sent = len(wire.sent)
-        stream = await async_client(wire).chat(**ASKED, stream=True)
-        return inspect.isasyncgen(stream), await use(stream), wire.sent[sent:]
-
-    seen = compare("ollama", lambda: in_loop(main))
-    assert seen.watched == seen.bare
-    assert len(phases(seen.events, "llm.chat")) == 2
-    ends = [each for each in seen.events if each.event[:2] == ("llm", "chat")]
-    assert ends[-1].metadata["status"] == status
+    checking.check_async_stream(STREAMED, ASYNC_USES[name])
 
 
 def test_a_stream_that_cannot_be_closed_now_goes_on() -> None:
@@ -366,7 +321,7 @@ def test_a_stream_that_leaves_a_block_is_the_blocks_call() -> None:
 
     @llm.chat(bus=bus)
     def ask() -> Any:  # noqa: ANN401  # a stream of the SDK
-        return client(Wire(STREAM)).chat(**ASKED, stream=True)
+        return open_stream(Wire(STREAM))
 
     with instrumented("ollama", bus), capture("llm.**", bus=bus) as events:
         stream = ask()
@@ -400,12 +355,12 @@ def test_an_attempt_belongs_to_the_call_though_it_comes_later() -> None:
 def test_without_a_listener_callers_get_the_sdks_own_generator() -> None:
     bus = Bus()
     with instrumented("ollama", bus):
-        stream = client(Wire(STREAM)).chat(**ASKED, stream=True)
+        stream = open_stream(Wire(STREAM))
         assert type(stream).__name__ == "generator"
         assert len(list(stream)) == 3
 
         async def main() -> str:
-            stream = await async_client(Wire(STREAM)).chat(**ASKED, stream=True)
+            stream = await open_async_stream(Wire(STREAM))
             return type(stream).__name__
 
         assert in_loop(main) == "async_generator"
@@ -432,7 +387,5 @@ def test_another_version_is_left_alone_with_a_warning(
         lambda name: "0.4.9" if name == "ollama" else real(name),
     )
     expected = r"ollama 0\.4\.9 is not instrumented: llmevents supports ollama 0\.5\.x"
-    with pytest.warns(RuntimeWarning, match=expected):
-        llmevents.instrument("ollama", bus=Bus(strict=True))
-    llmevents.uninstrument("ollama")
+    checking.check_left_alone("ollama", expected)
     assert not hasattr(ollama.Client._request, "__wrapped__")

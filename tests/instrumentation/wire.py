@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -78,6 +78,15 @@ class Wire:
             headers={"content-type": answer.content_type},
             stream=_stream(library)(answer.parts),
         )
+
+    def and_sent(self, program: Callable[[], object]) -> Callable[[], object]:
+        """Return *program*, which then returns what it sent, too."""
+
+        def run() -> object:
+            before = len(self.sent)
+            return program(), self.sent[before:]
+
+        return run
 
     def transport(self, library: ModuleType) -> Any:  # noqa: ANN401  # see above
         """Return a transport of that HTTP library, for clients of both kinds."""
