@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmevents import Bus
+from llmevents.llm.pricing import Pricer, set_default_pricer
 from llmevents.testing import CapturedEvents, capture
 
 
@@ -98,8 +99,20 @@ def test_each_result_that_succeeded_is_a_call_of_a_batch(
         assert event.metadata["status"] == "success"
 
 
+@pytest.fixture
+def prices() -> Iterator[None]:
+    """Those of Anthropic's pricing page: half of the base price in a batch."""
+    alone = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}
+    in_batch = {unit: price / 2 for unit, price in alone.items()}
+    model = {**alone, "service_tiers": {"batch": in_batch}}
+    pricer = Pricer({"anthropic/claude-sonnet-4-6": model}, built_in=False)
+    former = set_default_pricer(pricer)
+    yield
+    set_default_pricer(former)
+
+
+@pytest.mark.usefixtures("prices")
 def test_results_are_priced_as_those_of_a_batch(bus: Bus) -> None:
-    """Half of what the same message costs alone: Anthropic's pricing page, "Batch"."""
     with capture("llm.chat.stop", bus=bus, scope="process") as events:
         client = Wire(message, batch, lines).client()
         client.messages.create(**ASKED)
