@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from benchmarks import _imports, _metrics, _sdk
+from benchmarks import _imports, _langchain, _metrics, _sdk
 from benchmarks._suites import SUITES as CORE_SUITES
 from benchmarks._timing import Claim, measure
 
@@ -17,6 +17,7 @@ from benchmarks._timing import Claim, measure
 IMPORTS = "imports"
 MEMORY = "memory"
 SDK = "sdk"
+LANGCHAIN = "langchain"
 
 SUITES = {
     **CORE_SUITES,
@@ -40,6 +41,8 @@ def run(name: str, rounds: int) -> Report:
         return _report(_metrics.memory(), _metrics.MEMORY_CLAIMS)
     if name == SDK:
         return _report(_sdk.measure(rounds), _sdk.CLAIMS)
+    if name == LANGCHAIN:
+        return _report(_langchain.measure(rounds), _langchain.CLAIMS)
     suite = SUITES[name]()
     return _report(measure(suite.candidates, rounds), suite.claims)
 
@@ -88,7 +91,7 @@ def _print(reports: dict[str, Report]) -> None:
 def main() -> int:
     """Measure, print, and return 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*SUITES, SDK, MEMORY, IMPORTS]
+    names = [*SUITES, SDK, LANGCHAIN, MEMORY, IMPORTS]
     parser.add_argument("command", nargs="?", choices=["truth"], help="see truth.py")
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
     parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")

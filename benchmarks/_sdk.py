@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import perf_counter_ns
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._timing import Claim
+from benchmarks._workers import State, take_turns
 
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
-
-CALLS = 8
-"""In one block; of a millisecond each, so that a block is short."""
-
-BLOCKS = 8
-"""Before the next one is put on: that takes longer than a block."""
 
 BARE = "openai, not instrumented"
 METRICS = "llmevents: prices, default metrics, Prometheus"
@@ -59,47 +53,17 @@ ANSWER = {
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Return the best nanoseconds per call of each, and what each adds.
-
-    All patch the same functions, so they are put on and taken off in turns, and the
-    minimum over the blocks counts.
-    """
-    logging.disable(logging.WARNING)
-    client = _client()
-    states: dict[str, Callable[[], Any]] = {
-        BARE: _nothing,
-        METRICS: lambda: _llmevents({"prometheus": {"port": 0}}),
-        SPANS: lambda: _llmevents({"prometheus": {"port": 0}}, spans=True),
-        PEERS[0]: _openllmetry,
-        PEERS[1]: _openinference,
-        PEERS[2]: _opentelemetry_genai,
-    }
-    best = dict.fromkeys(states, float("inf"))
-    for _ in range(max(5, min(rounds // 20, 25))):
-        for name, state in states.items():
-            with state():
-                times = [_block(client) for _ in range(BLOCKS)]
-            best[name] = min(best[name], *times)
-    for name in states:
-        if name != BARE:
-            best[f"added by {name}"] = best[name] - best[BARE]
+    """Return the best nanoseconds per call of each, and what each adds."""
+    best = take_turns(STATES, _make_call, max(5, rounds // 10))
     best[f"added by {BEST_PEER}"] = min(best[f"added by {peer}"] for peer in PEERS)
     return best
 
 
-def _block(client: OpenAI) -> float:
-    create: Any = client.chat.completions.create
-    messages = [{"role": "user", "content": "Good morning?"}]
-    create(model="gpt-4o", messages=messages)
-    gc.collect(0)
-    gc.disable()
-    try:
-        begin = perf_counter_ns()
-        for _ in range(CALLS):
-            create(model="gpt-4o", messages=messages)
-        return (perf_counter_ns() - begin) / CALLS
-    finally:
-        gc.enable()
+def _make_call() -> Callable[[], object]:
+    create = _client().chat.completions.create
+    return partial(
+        create, model="gpt-4o", messages=[{"role": "user", "content": "Good morning?"}]
+    )
 
 
 def _client() -> OpenAI:
@@ -107,6 +71,7 @@ def _client() -> OpenAI:
     import httpx2
     import openai
 
+    logging.disable(logging.WARNING)
     body = json.dumps(ANSWER).encode()
 
     def answer(_request: httpx2.Request) -> httpx2.Response:
@@ -120,22 +85,18 @@ def _client() -> OpenAI:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _llmevents(reporters: dict[str, Any], *, spans: bool = False) -> Iterator[None]:
+def instrumented(*sdks: str, spans: bool = False) -> Iterator[None]:
+    """Instrument as users do: with prices, the default metrics and Prometheus."""
     from llmevents import Bus, configure
     from llmevents.llm.pricing import warm_up
 
     warm_up(wait=True)
     bus = Bus()
-    options: dict[str, Any] = dict(reporters)
+    options: dict[str, Any] = {"prometheus": {"port": 0}}
     tracers = _tracer_provider() if spans else None
     if spans:
         options["otel"] = {"metrics": False, "tracer_provider": tracers}
-    with configure(bus=bus, instrument=["openai"], logger=False, reporters=options):
+    with configure(bus=bus, instrument=[*sdks], logger=False, reporters=options):
         yield
     if tracers is not None:
         tracers.shutdown()
@@ -195,3 +156,13 @@ def _meter_provider() -> MeterProvider:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
     return MeterProvider(metric_readers=[InMemoryMetricReader()])
+
+
+STATES: dict[str, State] = {
+    BARE: nullcontext,
+    METRICS: partial(instrumented, "openai"),
+    SPANS: partial(instrumented, "openai", spans=True),
+    PEERS[0]: _openllmetry,
+    PEERS[1]: _openinference,
+    PEERS[2]: _opentelemetry_genai,
+}

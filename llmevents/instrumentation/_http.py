@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from llmevents._context import take_out
-from llmevents._redact import clean_metadata
 from llmevents._span import Span, is_timeout, kind_of
 from llmevents.instrumentation._limits import limits_of
 from llmevents.instrumentation._patching import Patches
@@ -205,6 +204,8 @@ class Attempts:
     ) -> None:
         if not self._bus.has_handlers(event):
             return
+        from llmevents._redact import clean_metadata  # its patterns take long to load
+
         facts = clean_metadata(self._whom())
         if self._call.span_id:
             facts["span_id"] = self._call.span_id
