@@ -14,6 +14,10 @@ from llmevents._types import EventName, FailurePolicy, Handler
 MAKES_HANDLERS = "__llmevents_handler_for__"
 """The method of a handler that returns what to call at an event of the given name."""
 
+WANTS = "__llmevents_wants__"
+"""The method of a handler that says whether to emit an event for its sake. Of one that
+it does not want it learns where somebody else does."""
+
 POLICIES: tuple[FailurePolicy, ...] = ("keep", "detach", "raise")
 
 
@@ -32,6 +36,7 @@ class Registration:
     """A handler, what it listens to, and how its failures were reported so far."""
 
     __slots__ = (
+        "_wants",
         "config",
         "events",
         "failed",
@@ -65,6 +70,11 @@ class Registration:
         self.patterns = tuple(event for event in events if is_pattern(event))
         self.names = frozenset(events).difference(self.patterns)
         self.log = log
+        self._wants: Callable[[EventName], bool] | None = getattr(handler, WANTS, None)
+
+    def wants(self, name: EventName) -> bool:
+        """Whether *name* is to be emitted for the sake of this handler."""
+        return self.listens_to(name) and (self._wants is None or self._wants(name))
 
     def listens_to(self, name: EventName) -> bool:
         """Whether *name*, a full event name, reaches this handler."""

@@ -106,7 +106,7 @@ class HandlerTable:
         return names if heard else None
 
     def _hears(self, name: EventName) -> bool:
-        return any(found.listens_to(name) for found in self.registrations.values())
+        return any(found.wants(name) for found in self.registrations.values())
 
     def adding(self, registration: Registration) -> HandlerTable:
         """Return a table with one handler more."""

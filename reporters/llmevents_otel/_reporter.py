@@ -212,7 +212,7 @@ class OTelReporter:
         recorder = SpanRecorder(
             tracer=tracer, profile=self._profile, requests=self._requests
         )
-        session.attach(recorder.events(), recorder.handle)
+        session.attach(recorder.events(), recorder)
         session.record(recorder)
         session.at_stop(carry(session.bus, recorder))
         return recorder

@@ -36,7 +36,7 @@ from llmevents_otel._points import Points
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-    from llmevents import EventName, Measurements, Metadata, Name
+    from llmevents import EventName, Handler, Measurements, Metadata, Name
     from llmevents_otel._tables import Profile
 
 MOST_OPEN = 32_768
@@ -53,8 +53,11 @@ PROCESS = slice(16, 24)
 look at, and `os.getpid` a system call."""
 
 PHASES = frozenset({"start", "stop", "exception", "first_chunk", "chunk"})
-REQUEST = ("llm", "provider", "request", "start")
-"""Start of one attempt of a call, or of a call that is part of another."""
+REQUEST = ("llm", "provider", "request")
+"""One attempt of a call, or a call that is part of another."""
+
+COST = "llm.cost.calculated"
+"""What a call has cost, which is on its terminal event as well."""
 
 UNRELATED = frozenset({"process", "asyncio", "llmevents"})
 """What the names begin with of events that belong to no span."""
@@ -164,13 +167,14 @@ class SpanRecorder:
 
         Not to ``"**"``: streams emit an event for each chunk while somebody listens.
         Beside those of spans they are the declared events that are no measurement of
-        the process and no news of llmevents itself.
+        the process, no news of llmevents itself, and not what the span says too.
         """
         points: list[Name] = [
             declared.name
             for declared in catalogue()
             if declared.name.rpartition(".")[2] not in PHASES
             and declared.name.partition(".")[0] not in UNRELATED
+            and declared.name != COST
         ]
         return ["**.start", "**.stop", "**.exception", *points]
 
@@ -199,6 +203,20 @@ class SpanRecorder:
             self._end(event, measurements, metadata)
         elif phase not in PHASES or "span_id" not in metadata:
             self._note(event, measurements, metadata)
+
+    __call__ = handle
+
+    def __llmevents_handler_for__(self, event: EventName) -> Handler:
+        """Return what `handle` does at this event."""
+        return {
+            "start": self._start,
+            "stop": self._end,
+            "exception": self._end,
+        }.get(event[-1], self.handle)
+
+    def __llmevents_wants__(self, event: EventName) -> bool:
+        """Requests that are no spans are not emitted for them."""
+        return self._hides is None or event[:-1] != self._hides
 
     def trace_of(self, metadata: Metadata) -> dict[str, str] | None:
         """Return the trace and span that an event belongs to, for an exemplar.
@@ -265,7 +283,11 @@ class SpanRecorder:
         self._hidden = {}
 
     def _start(
-        self, event: EventName, measurements: Measurements, metadata: Metadata
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        config: object = None,  # noqa: ARG002  # a handler's signature
     ) -> None:
         span_id = metadata.get("span_id")
         if type(span_id) is not str:
@@ -276,7 +298,7 @@ class SpanRecorder:
         parent_span_id = metadata.get("parent_span_id")
         if self._hidden:
             parent_span_id = self._shown(parent_span_id)
-        if event == self._hides:
+        if event[:-1] == self._hides:
             self._hide(span_id, parent_span_id)
             return
         plan = self._plans.find(event, metadata)
@@ -305,7 +327,11 @@ class SpanRecorder:
             self._current.enter(opened, around, here)
 
     def _end(
-        self, event: EventName, measurements: Measurements, metadata: Metadata
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        config: object = None,  # noqa: ARG002  # a handler's signature
     ) -> None:
         span_id = metadata.get("span_id")
         if type(span_id) is not str:

@@ -62,9 +62,7 @@ class Recording:
         )
         if records_first:
             self._attach_logs()
-        self.bus.attach(
-            "spans", self.spans.events(), self.spans.handle, on_failure="raise"
-        )
+        self.bus.attach("spans", self.spans.events(), self.spans, on_failure="raise")
         if not records_first:
             self._attach_logs()
 

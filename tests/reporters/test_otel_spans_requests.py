@@ -60,12 +60,20 @@ def test_a_call_that_is_sent_three_times_is_one_span(recording: Recording) -> No
     assert [event.name for event in events] == [
         "llm.provider.retry",
         "llm.provider.retry",
-        "llm.cost.calculated",
     ]
-    assert [dict(event.attributes or {}) for event in events[:2]] == [
+    assert [dict(event.attributes or {}) for event in events] == [
         {"http.response.status_code": 503, "llmevents.attempt": attempt}
         for attempt in (2, 3)
     ]
+
+
+def test_requests_that_are_no_spans_are_not_emitted_for_spans() -> None:
+    """They cost an SDK's call two events that nobody is shown."""
+    heard = [
+        Recording(requests=requests).bus.has_handlers("llm.provider.request.stop")
+        for requests in (False, True)
+    ]
+    assert heard == [False, True]
 
 
 def test_a_call_within_a_call_is_one_span_with_the_usage(recording: Recording) -> None:
