@@ -226,10 +226,11 @@ class Request:
         call.begin(self._facts)
         if call.is_open:
             take_in(current_span, call)
-        self.enter()
+            self._carried = _carriers.enter(self._bus, call.span_id)
+        self._attempts.enter()
 
     def enter(self) -> None:
-        """Let what is sent from here on belong to the call, also for other libraries."""
+        """Let what is sent from here on belong to the call, as from its begin."""
         if self.call.is_open:
             self._carried = _carriers.enter(self._bus, self.call.span_id)
         self._attempts.enter()

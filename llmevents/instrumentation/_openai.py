@@ -174,7 +174,8 @@ class _Sdk:
 
     def deliver(self, result: Any, call: Call, asked: Parameters) -> Any:
         """Return *result* for the caller, and end the call now or when it is read."""
-        watch = partial(self._watch, hides=self._adds_usage(asked))
+        shown = (_shown, _shown_later) if self._adds_usage(asked) else SHOWN_WHOLE
+        watch = partial(watch_stream, streams=self._streams, shown=shown)
         watched = watch(result, call)
         if watched is not None:
             return watched
@@ -190,10 +191,6 @@ class _Sdk:
             call.record(result.http_response.content)
         call.stop()
         return result
-
-    def _watch(self, result: Any, call: Call, *, hides: bool) -> Any:
-        shown = (_shown, _shown_later) if hides else SHOWN_WHOLE
-        return watch_stream(result, call, self._streams, shown)
 
     def _adds_usage(self, asked: Parameters) -> bool:
         """Whether a stream is asked for its usage by us, and not by the caller."""
