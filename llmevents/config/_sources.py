@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from llmevents._redact import clean_text
 from llmevents.config._errors import ConfigError
 from llmevents.config._given import (
+    FLAGS,
     Given,
     Layer,
     Path,
@@ -26,6 +27,10 @@ PREFIX = "LLMEVENTS_"
 CONFIG_VARIABLE = "LLMEVENTS_CONFIG"
 SWITCHES = {CONFIG_VARIABLE, "LLMEVENTS_DISABLED"}
 """Variables that begin like settings and are none."""
+
+TABLE_FLAGS = {("prices", "built_in"), ("prices", "genai_prices")}
+"""What is true or false in tables of which only the values are kept, and not how a
+variable has written them."""
 
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -126,7 +131,10 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
         text = environ[variable]
         if variable.startswith(PREFIX) and variable not in SWITCHES and text:
             path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
-            given = Given(parse_value(text), f"variable {variable}", text)
+            value = parse_value(text)
+            if path in TABLE_FLAGS:
+                value = FLAGS.get(text.strip().lower(), value)
+            given = Given(value, f"variable {variable}", text)
             layer.extend(spread(path, given))
     return layer
 

@@ -106,6 +106,17 @@ def test_tables_of_several_sources_are_merged(monkeypatch: pytest.MonkeyPatch) -
         assert settings["prices"].value["built_in"] is False  # type: ignore[index]  # it is a table
 
 
+@pytest.mark.parametrize("key", ["BUILT_IN", "GENAI_PRICES"])
+@pytest.mark.parametrize("text", ["no", "Off", "0", "false"])
+def test_a_variable_turns_a_source_of_prices_off_as_any_setting(
+    text: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"LLMEVENTS_PRICES__{key}", text)
+    with configure(bus=Bus(), logger=False):
+        sources = {listed.source for listed in default_pricer().describe()}
+    assert sources == (set() if key == "BUILT_IN" else {"builtin"})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
