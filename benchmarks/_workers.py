@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from time import perf_counter_ns
@@ -67,7 +67,8 @@ class _Worker:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pipe.send(False)  # noqa: FBT003  # whether there is another block
+        with suppress(OSError):  # it has died, and something tells why
+            self._pipe.send(False)  # noqa: FBT003  # whether there is another block
         self._process.join()
 
     def block(self) -> float:

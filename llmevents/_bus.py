@@ -245,7 +245,11 @@ class Bus:
         ]
 
     def has_handlers(self, event: Name) -> bool:
-        """Whether anybody would receive *event*, by name or by pattern.
+        """Whether *event* is worth emitting: somebody listens, by name or by pattern.
+
+        A handler may not want what its patterns fit, as the OpenTelemetry reporter does
+        not want requests that it shows no spans of. It counts for nothing here, and
+        receives the event all the same where somebody else has it emitted.
 
         Raises:
             EventNameError: *event* is malformed.

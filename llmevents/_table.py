@@ -49,8 +49,8 @@ class HandlerTable:
         registrations: By handler id.
         routes: Event as it was emitted -> where it goes; None where nobody listens.
         spans: Prefix as it was written -> its names; only those listened to.
-        heard: Event as it was asked for -> whether anybody listens.
-        quiet: Prefixes, as they were written, that nobody listens to.
+        heard: Event as it was asked for -> whether anybody wants it.
+        quiet: Prefixes, as they were written, of which nobody wants anything.
     """
 
     __slots__ = ("heard", "quiet", "registrations", "routes", "spans", "strict")
@@ -83,7 +83,7 @@ class HandlerTable:
         return route
 
     def is_heard(self, event: Name, name: EventName) -> bool:
-        """Return whether anybody listens to *event*, and remember it."""
+        """Return whether anybody wants *event*, and remember it."""
         heard = self._hears(name)
         if len(self.heard) < CACHE_LIMIT:
             self.heard[event] = heard

@@ -116,10 +116,10 @@ def prepare(
 
 
 def prepare_prices(*, config: str | PathLike[str] | None = None) -> Prepared:
-    """Read files and environment as `prepare` does; check only what concerns prices.
+    """Read files and environment as `prepare` does, and prices alone of what they say.
 
-    Of wrong prices every one is a problem, not the first alone. No pricer means that
-    a program would have the default one.
+    Settings that cannot be read at all are problems too. Of wrong prices every one is,
+    not the first alone. No pricer means that a program would have the default one.
 
     Args:
         config: The file to read, instead of the one that is found.

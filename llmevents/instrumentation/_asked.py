@@ -27,11 +27,14 @@ NUMBERS: Mapping[str, str] = {
 
 
 def numbers(asked: Parameters, names: Mapping[str, str]) -> Facts:
-    """Return the numeric parameters of *asked* under the names of the metadata."""
+    """Return the numeric parameters of *asked* under the names of the metadata.
+
+    Of two parameters for the same thing the one that is named last counts.
+    """
     found: Facts = {}
-    for parameter, value in asked.items():
-        key = names.get(parameter)
-        if key is not None and isinstance(value, (int, float)):
+    for parameter, key in names.items():
+        value = asked.get(parameter)
+        if isinstance(value, (int, float)):
             found[key] = value
     return found
 

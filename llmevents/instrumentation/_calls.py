@@ -230,7 +230,7 @@ class Request:
         self._attempts.enter()
 
     def enter(self) -> None:
-        """Let what is sent from here on belong to the call, as from its begin."""
+        """Let what is sent belong to the call again, at the first step of a lazy one."""
         if self.call.is_open:
             self._carried = _carriers.enter(self._bus, self.call.span_id)
         self._attempts.enter()

@@ -34,7 +34,6 @@ Parameters = Mapping[str, Any]
 
 MAJORS = (2, 3)
 
-
 RAW_HEADER = "X-Stainless-Raw-Response"
 """Request header by which the SDK asks itself for a raw response; never sent.
 

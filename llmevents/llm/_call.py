@@ -236,18 +236,24 @@ class Call(Layer):
         self.call = owner
 
     def _hand_over(self, owner: Call, status: Status) -> None:
-        """Give *owner* what was read and what is due: at the end of the first of both."""
+        """Give *owner* what was read and what is due, once: when either of them ends."""
         if self._count_handed():
             return
         total, bills = self._reckon(status)
-        owner._take(self, total)  # one of us
-        owner._bills += bills  # one of us
+        owner._take(self, total)
+        owner._bills += bills
 
     def _reckon(self, status: Status) -> tuple[Reading, list[Bill]]:
-        """Return what was read and what is due, also by requests still under way."""
-        for request in list(self._under_way):
-            if isinstance(request, Call):
-                request._hand_over(self, status)  # noqa: SLF001  # one of us
+        """Return what was read and what is due.
+
+        Requests that are still under way have read a part. It counts, unless this call
+        itself was told more.
+        """
+        if self._inner or self._reading.usage is None:
+            for request in list(self._under_way):
+                if isinstance(request, Call):
+                    # As of one that has failed: where no usage is known, none is due.
+                    request._hand_over(self, "error")  # noqa: SLF001  # one of us
         # Before the total, in which its own usage gives way to that of requests.
         bills = self._billed(status)
         return self._total(), bills

@@ -170,7 +170,8 @@ class Layer(Span):
     def _take(self, request: Layer, reading: Reading) -> None:
         """Take over what *request* has read, and whom it asked if that is not known."""
         self._inner.append(reading)
-        self._inner_chunks += request._chunks()
+        if not request.is_open:
+            self._inner_chunks += request._chunks()
         missing = {
             key: value
             for key, value in (request._asked or {}).items()

@@ -163,7 +163,7 @@ class SpanRecorder:
 
     @staticmethod
     def events() -> list[Name]:
-        """Return what to attach `handle` to, as of now.
+        """Return what to attach the recorder to, as of now.
 
         Not to ``"**"``: streams emit an event for each chunk while somebody listens.
         Beside those of spans they are the declared events that are no measurement of
@@ -193,26 +193,21 @@ class SpanRecorder:
         event: EventName,
         measurements: Measurements,
         metadata: Metadata,
-        config: object,  # noqa: ARG002  # a handler's signature
+        config: object,
     ) -> None:
         """Take note of one event of the bus."""
-        phase = event[-1]
-        if phase == "start":
-            self._start(event, measurements, metadata)
-        elif phase == "stop" or phase == "exception":  # noqa: PLR1714  # faster
-            self._end(event, measurements, metadata)
-        elif phase not in PHASES or "span_id" not in metadata:
-            self._note(event, measurements, metadata)
+        self.__llmevents_handler_for__(event)(event, measurements, metadata, config)
 
     __call__ = handle
 
     def __llmevents_handler_for__(self, event: EventName) -> Handler:
-        """Return what `handle` does at this event."""
-        return {
-            "start": self._start,
-            "stop": self._end,
-            "exception": self._end,
-        }.get(event[-1], self.handle)
+        """Return what takes note of this event."""
+        phase = event[-1]
+        if phase == "start":
+            return self._start
+        if phase in ("stop", "exception"):
+            return self._end
+        return self._happened if phase in PHASES else self._note
 
     def __llmevents_wants__(self, event: EventName) -> bool:
         """Requests that are no spans are not emitted for them."""
@@ -368,8 +363,23 @@ class SpanRecorder:
             if opened.points:
                 opened.points.clear()
 
+    def _happened(
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        config: object,
+    ) -> None:
+        """Note a chunk that is of no span of ours; those of ours are in its end."""
+        if "span_id" not in metadata:
+            self._note(event, measurements, metadata, config)
+
     def _note(
-        self, event: EventName, measurements: Measurements, metadata: Metadata
+        self,
+        event: EventName,
+        measurements: Measurements,
+        metadata: Metadata,
+        config: object = None,  # noqa: ARG002  # a handler's signature
     ) -> None:
         """Make an event of the span that it names, or of the current one."""
         target = self._target(metadata.get("span_id"))

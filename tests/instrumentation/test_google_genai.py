@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 from collections.abc import Callable
@@ -238,7 +239,14 @@ def test_an_asynchronous_stream_that_is_left_states_what_it_has_used() -> None:
         await stream.aclose()
         return kind, seen
 
-    seen = compare("google_genai", all_of(wire, lambda: in_loop(main)))
+    def left() -> object:
+        seen = in_loop(main)
+        # From Python 3.12 on, a task that the loop has cancelled keeps what the SDK's
+        # own generator reads in a cycle.
+        gc.collect()
+        return seen
+
+    seen = compare("google_genai", all_of(wire, left))
     assert seen.watched == seen.bare
     end = end_of(seen.events)
     assert end.metadata["status"] == "cancelled"

@@ -28,6 +28,9 @@ mistral = pytest.importorskip(
     "mistralai.client", reason="the mistralai SDK is missing, or of another major"
 )
 
+# What the SDK parses JSON paths with, from Python 3.12 on.
+pytestmark = pytest.mark.filterwarnings("ignore:ast\\.:DeprecationWarning")
+
 streaming = import_module("mistralai.client.utils.eventstreaming")
 
 MODEL = "mistral-small-latest"

@@ -294,6 +294,25 @@ def test_a_call_that_is_ended_by_hand_waits_for_nothing(
     assert events.named("llm.chat.stop")[0].metadata["usage_complete"] is False
 
 
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_request_that_outlives_its_call_counts_its_own_chunks(
+    before: int, bus: Bus, events: CapturedEvents
+) -> None:
+    with llm.chat(bus=bus) as call:
+        request = handle(bus)
+        for _ in range(before):
+            request.chunk()
+        call.stop()
+    for _ in range(3):
+        request.chunk()
+    request.stop()
+    told = events.named("llm.provider.request.chunk")
+    assert [event.measurements["index"] for event in told] == [*range(before + 3)]
+    assert len(events.named("llm.provider.request.first_chunk")) == 1
+    (stop,) = events.named("llm.provider.request.stop")
+    assert stop.measurements["chunks"] == before + 3
+
+
 def test_a_block_that_raises_waits_for_nothing(
     bus: Bus, events: CapturedEvents
 ) -> None:

@@ -129,17 +129,42 @@ def test_a_call_that_does_not_wait_for_its_requests_states_what_they_used_by_the
 ) -> None:
     """Each request at its own price, however deep; what ends later adds nothing."""
     with llm.chat(provider="acme", bus=bus) as call:
-        requests = [_under_way(bus, model) for model in ("tiny-1", "big-1")]
+        requests = [_under_way(bus, "tiny-1"), handle(bus)]
         with _current(requests[1]):
-            requests.append(_under_way(bus, "tiny-1", 500))
+            requests.append(_under_way(bus, "big-1", 500))
         call.fail(TimeoutError())
     for request in reversed(requests):
         request.stop()
     (end,) = told.named("llm.chat.exception")
     assert end.measurements["input_tokens"] == 1000 + 500
-    assert end.measurements["cost_nano_usd"] == 1_000_000 + 500_000
+    assert end.measurements["cost_nano_usd"] == 1_000_000 + 5_000_000
     assert end.metadata["usage_complete"] is False
     assert told.names() == ["llm.cost.calculated", "llm.chat.exception"]
+
+
+def test_what_a_call_was_told_counts_more_than_a_part_of_a_request(
+    bus: Bus, told: CapturedEvents
+) -> None:
+    """As of Anthropic's first event, which states one token of output."""
+    with llm.chat(provider="acme", model="tiny-1", bus=bus) as call:
+        request = _under_way(bus, "tiny-1", 10)
+        call.usage(input_tokens=1000, output_tokens=500)
+        call.stop()
+    request.stop()
+    stop = told.named("llm.chat.stop")[0]
+    assert stop.measurements["cost_nano_usd"] == 2_000_000
+    assert stop.metadata["usage_complete"] is False
+
+
+def test_a_request_that_has_not_answered_yet_is_not_without_a_price(
+    bus: Bus, told: CapturedEvents
+) -> None:
+    with llm.chat(provider="acme", bus=bus) as call:
+        _under_way(bus, "tiny-1", 1000).stop()
+        request = handle(bus)
+        call.cancel()
+    request.stop()
+    assert told.names() == ["llm.cost.calculated", "llm.chat.stop"]
 
 
 def test_costs_of_several_sources_are_mixed(bus: Bus, told: CapturedEvents) -> None:
