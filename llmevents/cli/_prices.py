@@ -137,8 +137,9 @@ def _nanoseconds(seconds: float | None) -> int | None:
 def _show_price(model: str, price: Price | None, *, as_json: bool) -> None:
     if price is None:
         typer.echo(
-            f"llmevents: no price for {model!r}; add one to [tool.llmevents.prices], "
-            "or name the --provider",
+            f"llmevents: no price for {model!r} and what was used of it; name the "
+            f'--provider, or add [prices.models."{model}"] to llmevents.toml '
+            f'([tool.llmevents.prices.models."{model}"] to pyproject.toml)',
             err=True,
         )
         raise typer.Exit(1)
@@ -174,7 +175,8 @@ def list_prices(
         if text.lower() in f"{line.provider}/{line.model}".lower()
     ]
     if not found:
-        typer.echo(f"llmevents: no price for {text!r}", err=True)
+        found_none = f"no price for {text!r}" if text else "there are no prices"
+        typer.echo(f"llmevents: {found_none}", err=True)
         raise typer.Exit(1)
     if as_json:
         typer.echo(json.dumps([line._asdict() for line in found], indent=2))

@@ -96,7 +96,8 @@ def test_a_price_is_printed_as_json() -> None:
 def test_a_model_without_a_price_is_status_1() -> None:
     status, output, errors = _run("unheard-of", "--input", "5")
     assert (status, output) == (1, "")
-    assert errors.startswith("llmevents: no price for 'unheard-of'; add one to")
+    assert errors.startswith("llmevents: no price for 'unheard-of' and what was used")
+    assert '[prices.models."unheard-of"] to llmevents.toml' in errors
 
 
 def test_a_call_that_used_nothing_is_a_usage_error() -> None:

@@ -116,6 +116,15 @@ def test_the_arguments_make_the_key(bus: Bus, events: CapturedEvents) -> None:
     }
 
 
+def test_arguments_that_make_no_key_are_refused_with_a_way_out(bus: Bus) -> None:
+    @cached({}, bus=bus)
+    def ask(messages: list[str]) -> str:
+        return messages[-1]
+
+    with pytest.raises(TypeError, match=r"ask cannot be cached.*'list'.*key="):
+        ask(["Why?"])
+
+
 def test_a_key_function_chooses_what_counts(bus: Bus, events: CapturedEvents) -> None:
     answers: ObservedCache[str, str] = ObservedCache(
         {}, "answers", bus=bus, show_key=True

@@ -260,6 +260,15 @@ def _is_no_function(function: object) -> bool:
 
 def _default_key(title: str) -> Callable[..., Hashable]:
     def key(*args: object, **kwargs: object) -> Hashable:
-        return title, args, tuple(sorted(kwargs.items()))
+        made = title, args, tuple(sorted(kwargs.items()))
+        try:
+            hash(made)
+        except TypeError as error:
+            msg = (
+                f"{title} cannot be cached by these arguments ({error}); "
+                "pass cached() a function key=, which makes something hashable of them"
+            )
+            raise TypeError(msg) from error
+        return made
 
     return key

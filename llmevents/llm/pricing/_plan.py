@@ -105,7 +105,15 @@ class RatePlan:
         least_audio: The shortest audio that is billed, in nanoseconds.
     """
 
-    __slots__ = ("_first", "_least_audio", "_levels", "_priced", "date", "source")
+    __slots__ = (
+        "_first",
+        "_lacks",
+        "_least_audio",
+        "_levels",
+        "_priced",
+        "date",
+        "source",
+    )
 
     def __init__(
         self,
@@ -118,6 +126,8 @@ class RatePlan:
         self.source = source
         self.date = date
         self._priced = frozenset(prices)
+        # Others' lists have no price for what costs nothing.
+        self._lacks = _unpriced(prices) if source == "user" else ()
         self._least_audio = least_audio
         steps = sorted({start for price in prices.values() for start, _ in price.steps})
         self._first = _compile({unit: price.base for unit, price in prices.items()})
@@ -127,12 +137,16 @@ class RatePlan:
         )
 
     # A call or a loop for each part would take twice the time.
-    def cost(self, usage: Usage) -> int | None:  # noqa: C901  # as above
+    def cost(self, usage: Usage) -> int | None:  # noqa: C901, PLR0912  # as above
         """Return what *usage* costs in nano-dollars.
 
         Returns:
-            None if the plan prices nothing of what the usage states.
+            None if the plan prices nothing of what the usage states, or of input and
+            output tokens only one, and both were used: it would be less than is due.
         """
+        for unit in self._lacks:
+            if getattr(usage, unit):
+                return None
         whole = usage.input_tokens or 0
         output = usage.output_tokens or 0
         read = usage.cache_read_tokens or 0
@@ -228,6 +242,14 @@ class RatePlan:
             left -= share
             amount += share * getattr(level, part)
         return int(amount)
+
+
+def _unpriced(prices: Prices) -> tuple[str, ...]:
+    """Return which of input and output has no price, where the other is not free."""
+    priced = {PARENTS.get(unit, unit) for unit in prices}
+    wholes = {"input_tokens", "output_tokens"}
+    is_free = not any(price.base or price.steps for price in prices.values())
+    return () if is_free or not wholes & priced else tuple(wholes - priced)
 
 
 def settle(usage: Usage) -> dict[str, int]:

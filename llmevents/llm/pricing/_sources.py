@@ -86,7 +86,11 @@ def _shown(prices: Prices) -> Sequence[str]:
     names = {unit: (name, 1_000_000, "/1M") for name, unit in TOKENS.items()}
     for name, (unit, size) in COUNTED.items():
         if name in {"per_page", "per_image", "per_search", "per_request"}:
-            names[unit] = (unit.removesuffix("s"), size, "")
+            names[unit] = (
+                "search" if unit == "searches" else unit.removesuffix("s"),
+                size,
+                "",
+            )
         elif name in {"per_1m_characters", "per_minute"}:
             names[unit] = (name.removeprefix("per_").replace("1m_", "1M "), size, "")
     shown = []

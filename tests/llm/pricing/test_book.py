@@ -35,7 +35,7 @@ def _at(*moment: int) -> int:
 )
 def test_a_price_is_exactly_what_is_written(price: object) -> None:
     """A float of 0.1 is more than one tenth; what is meant is one tenth."""
-    assert _price({"m": {"input": price, "per": 1}}, None, "m") == 10**11
+    assert _price({"m": {"input": price, "output": 0, "per": 1}}, None, "m") == 10**11
 
 
 def test_seeds_tables_are_taken_over_as_they_are() -> None:
@@ -106,10 +106,10 @@ def test_another_model_is_not_taken_for_it(
 
 def test_the_most_literal_entry_wins() -> None:
     book: dict[str, object] = {
-        "openai/*": {"input": 9},
-        "gpt-4o": {"input": 8},
-        "openai/gpt-4o": {"input": 7},
-        "openai/gpt-4o-2024-08-06": {"input": 6},
+        "openai/*": {"input": 9, "output": 0},
+        "gpt-4o": {"input": 8, "output": 0},
+        "openai/gpt-4o": {"input": 7, "output": 0},
+        "openai/gpt-4o-2024-08-06": {"input": 6, "output": 0},
     }
     names = ("gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "gpt-4", "gpt-4o")
     costs = [_price(book, "openai", name) for name in names]
@@ -119,13 +119,14 @@ def test_the_most_literal_entry_wins() -> None:
 def test_a_price_holds_from_its_first_day_until_its_end() -> None:
     book: dict[str, object] = {
         "m": [
-            {"input": 1, "until": date(2025, 6, 10)},
-            {"input": 2, "from": "2025-06-10", "until": "2025-07-01"},
+            {"input": 1, "output": 0, "until": date(2025, 6, 10)},
+            {"input": 2, "output": 0, "from": "2025-06-10", "until": "2025-07-01"},
             {
                 "input": 3,
+                "output": 0,
                 "from": datetime(2025, 7, 1, 1, tzinfo=timezone(timedelta(hours=1))),
             },
-            {"input": 4, "from": datetime(2026, 1, 1)},  # noqa: DTZ001  # TOML has such
+            {"input": 4, "output": 0, "from": datetime(2026, 1, 1)},  # noqa: DTZ001  # TOML has such
         ]
     }
     pricer = Pricer(book, built_in=False)
@@ -142,7 +143,9 @@ def test_a_price_holds_from_its_first_day_until_its_end() -> None:
 
 
 def test_a_day_without_a_price_has_none() -> None:
-    pricer = Pricer({"m": {"input": 1, "from": "2025-06-10"}}, built_in=False)
+    pricer = Pricer(
+        {"m": {"input": 1, "output": 0, "from": "2025-06-10"}}, built_in=False
+    )
     early, late = _at(2025, 6, 9), _at(2025, 6, 10)
     assert pricer.price(CHAT, provider=None, model="m", at=early) is None
     assert pricer.price(CHAT, provider=None, model="m", at=late) is not None
@@ -177,7 +180,7 @@ def test_service_tiers_say_what_differs() -> None:
 
 
 def test_in_a_batch_without_a_price_of_its_own_the_tiers_holds() -> None:
-    book = {"m": {"input": 2, "service_tiers": {"flex": {"input": 1}}}}
+    book = {"m": {"input": 2, "output": 0, "service_tiers": {"flex": {"input": 1}}}}
     pricer = Pricer(book, built_in=False)
     price = pricer.price(
         CHAT, provider=None, model="m", service_tier="flex", batch=True

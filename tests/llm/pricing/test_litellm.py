@@ -172,7 +172,9 @@ def test_what_the_list_does_not_price_is_unpriced(
 
 
 def test_the_list_comes_after_your_own_prices(path: Path) -> None:
-    pricer = Pricer({"gpt-x": {"input": 1}}, built_in=False, litellm_prices=path)
+    pricer = Pricer(
+        {"gpt-x": {"input": 1, "output": 0}}, built_in=False, litellm_prices=path
+    )
     assert pricer.price(CHAT, provider="openai", model="gpt-x") == (
         1_000_000,
         "user",

@@ -169,6 +169,24 @@ def test_what_has_no_price_is_unknown_and_never_0() -> None:
     assert _nano({"input": 1}) is None
 
 
+@pytest.mark.parametrize(
+    ("prices", "lacks"),
+    [
+        pytest.param({"input": 1}, "output_tokens", id="input"),
+        pytest.param({"output": 1, "per_page": 1}, "input_tokens", id="output"),
+        pytest.param({"input": 1, "cache_read": 1}, "output_tokens", id="parts"),
+    ],
+)
+def test_input_and_output_are_priced_together_or_not_at_all(
+    prices: dict[str, object], lacks: str
+) -> None:
+    """Half of what is due looks like a price, and is none."""
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000, "pages": 1}
+    assert _nano(prices, **usage) is None
+    assert _nano(prices, **{**usage, lacks: 0}) is not None
+    assert _nano(dict.fromkeys(prices, 0), **usage) == 0
+
+
 def test_what_is_free_or_unused_costs_0() -> None:
     assert _nano({"input": 0, "output": 0}, input_tokens=5) == 0
     assert _nano({"input": 1}, input_tokens=0) == 0

@@ -72,9 +72,9 @@ def test_a_price_that_is_added_holds_from_then_on() -> None:
 
 
 def test_a_book_is_shared_and_never_changed() -> None:
-    book = PriceBook({"m": {"input": 1}})
+    book = PriceBook({"m": {"input": 1, "output": 0}})
     first, second = Pricer(book, built_in=False), Pricer(book, built_in=False)
-    first.add_price(None, "m", input=2)
+    first.add_price(None, "m", input=2, output=0)
     assert (_nano(first, "m"), _nano(second, "m")) == (2_000_000, 1_000_000)
     assert (len(book), len(book.adding("n", {"input": 1}))) == (1, 2)
 
@@ -130,7 +130,7 @@ def test_all_that_has_a_price_is_listed_your_own_first() -> None:
 @pytest.mark.usefixtures("_own_default")
 def test_there_is_one_default_pricer() -> None:
     assert default_pricer() is default_pricer()
-    add_price("acme", "m", input=3)
+    add_price("acme", "m", input=3, output=0)
     price = default_pricer().price(CHAT, provider="acme", model="m")
     assert price == (3_000_000, "user", None)
     own = Pricer(genai_prices=False)
@@ -141,7 +141,11 @@ def test_there_is_one_default_pricer() -> None:
 
 def test_settings_make_a_pricer() -> None:
     pricer = Pricer.from_config(
-        {"models": {"m": {"input": 1}}, "built_in": False, "genai_prices": False}
+        {
+            "models": {"m": {"input": 1, "output": 0}},
+            "built_in": False,
+            "genai_prices": False,
+        }
     )
     assert (_nano(pricer, "m"), _nano(pricer, "gpt-4o")) == (1_000_000, None)
     assert _nano(Pricer.from_config({"genai_prices": False}), "gpt-4o") == 7_500_000
