@@ -250,10 +250,12 @@ class Call(Layer):
         itself was told more.
         """
         if self._inner or self._reading.usage is None:
-            for request in list(self._under_way):
-                if isinstance(request, Call):
-                    # As of one that has failed: where no usage is known, none is due.
-                    request._hand_over(self, "error")  # noqa: SLF001  # one of us
+            requests = [
+                each for each in list(self._under_way) if isinstance(each, Call)
+            ]
+            for request in requests:
+                # As of one that has failed: where no usage is known, none is due.
+                request._hand_over(self, "error")  # noqa: SLF001  # one of us
         # Before the total, in which its own usage gives way to that of requests.
         bills = self._billed(status)
         return self._total(), bills
