@@ -13,9 +13,19 @@ finish it.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
+from threading import get_ident
+from time import monotonic, sleep
 from typing import Protocol
+
+
+LONGEST_IMPORT = 2.0
+"""Seconds that a fork waits for other threads' imports at most."""
+
+PAUSE = 0.001
+"""Seconds between two looks at them."""
 
 
 class ForkAware(Protocol):
@@ -23,6 +33,32 @@ class ForkAware(Protocol):
 
     def after_fork_in_child(self) -> None:
         """Replace locks and drop what belongs to the parent. Must not wait."""
+
+
+def finish_imports() -> None:
+    """Wait until no other thread is importing a module of ours.
+
+    Some are imported by the first call, which may be in another thread. A module that
+    is half imported when the process forks stays locked in the child for ever.
+    """
+    deadline: float | None = None
+    while _is_importing():
+        now = monotonic()
+        deadline = now + LONGEST_IMPORT if deadline is None else deadline
+        if now >= deadline:
+            return
+        sleep(PAUSE)
+
+
+def _is_importing() -> bool:
+    # The locks are importlib's own (CPython 3.10 to 3.13): there are no others to ask.
+    locks = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
+    owners = {
+        getattr(reference(), "owner", None)
+        for name, reference in list(locks.items())
+        if name.startswith("llmevents")
+    }
+    return bool(owners - {None, get_ident()})
 
 
 class _Registry:
@@ -39,7 +75,9 @@ class _Registry:
         self._members.add(member)
         if not self._hooked and hasattr(os, "register_at_fork"):
             self._hooked = True
-            os.register_at_fork(after_in_child=self._after_fork_in_child)
+            os.register_at_fork(
+                before=finish_imports, after_in_child=self._after_fork_in_child
+            )
 
     def wait_for_import(self, wait: Callable[[], object]) -> None:
         """Have *wait* called before each fork: it returns once an import is done.

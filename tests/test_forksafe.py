@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import os
 import signal
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from llmevents import Bus, _forksafe
-from llmevents._forksafe import _Registry, registry
+from llmevents._forksafe import _Registry, finish_imports, registry
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -103,6 +107,61 @@ def test_an_import_is_waited_for_before_the_hooks_that_take_locks(
     _Registry().wait_for_import(lambda: waited.append(True))
     hooks[-1]["before"]()
     assert waited == [True]
+
+
+@pytest.fixture
+def gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """What lets a module of ours through that another thread has begun to import."""
+    entered, opened = threading.Event(), threading.Event()
+    monkeypatch.setattr(builtins, "llmevents_gate", (entered, opened), raising=False)
+    source = "entered, opened = llmevents_gate\nentered.set()\nopened.wait(30)\n"
+    (tmp_path / "llmevents_slow.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    thread = threading.Thread(target=import_module, args=("llmevents_slow",))
+    thread.start()
+    assert entered.wait(30)
+
+    def let_through() -> None:
+        opened.set()
+        thread.join()
+
+    yield let_through
+    let_through()
+    del sys.modules["llmevents_slow"]
+
+
+def test_a_fork_waits_for_what_another_thread_imports(
+    gate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half imported, it would stay locked in the child for ever."""
+    registry.register(Member())
+    monkeypatch.setattr(_forksafe, "sleep", lambda _: gate())
+    assert in_child(lambda: import_module("llmevents_slow") is not None)
+
+
+def test_a_fork_waits_for_imports_only_so_long(
+    gate: Callable[[], None],  # it stays shut
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(_forksafe, "sleep", paused.append)
+    times = iter([0.0, 1.0, 2.0])
+    monkeypatch.setattr(_forksafe, "monotonic", lambda: next(times))
+    finish_imports()
+    assert len(paused) == 2
+
+
+def test_a_thread_does_not_wait_for_its_own_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from llmevents._forksafe import finish_imports\nfinish_imports()\n"
+    (tmp_path / "llmevents_forks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(_forksafe, "LONGEST_IMPORT", float("inf"))
+    import_module("llmevents_forks")
+    del sys.modules["llmevents_forks"]
 
 
 def test_a_platform_without_fork_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
