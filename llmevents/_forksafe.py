@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from threading import get_ident
 from time import monotonic, sleep
 from typing import Protocol
@@ -35,12 +36,22 @@ class ForkAware(Protocol):
         """Replace locks and drop what belongs to the parent. Must not wait."""
 
 
-def finish_imports() -> None:
-    """Wait until no other thread is importing a module of ours.
+IMPORTED_LATE: Mapping[str, str] = {
+    "llmevents._redact": "llmevents",
+    "llmevents.llm.pricing": "llmevents.llm",
+}
+"""What the first event and the first call import, and what has to be there for that."""
 
-    Some are imported by the first call, which may be in another thread. A module that
-    is half imported when the process forks stays locked in the child for ever.
+
+def finish_imports() -> None:
+    """Wait until no other thread is importing a module of ours, and leave none to begin.
+
+    A module that is half imported when the process forks stays locked in the child for
+    ever. A thread may have its first call at any moment until then, so that what that
+    imports is imported now.
     """
+    for late in [late for late, by in IMPORTED_LATE.items() if by in sys.modules]:
+        import_module(late)
     deadline: float | None = None
     while _is_importing():
         now = monotonic()

@@ -6,6 +6,7 @@ import builtins
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import weakref
@@ -151,6 +152,22 @@ def test_a_fork_waits_for_imports_only_so_long(
     monkeypatch.setattr(_forksafe, "monotonic", lambda: next(times))
     finish_imports()
     assert len(paused) == 2
+
+
+LATE = """
+import sys
+import llmevents.llm
+from llmevents._forksafe import IMPORTED_LATE, finish_imports
+assert not IMPORTED_LATE.keys() & sys.modules.keys()
+finish_imports()
+assert IMPORTED_LATE.keys() <= sys.modules.keys()
+"""
+
+
+def test_after_a_fork_nobodys_first_call_has_anything_left_to_import() -> None:
+    """Another thread could begin to import it between the last look and the fork."""
+    done = subprocess.run([sys.executable, "-c", LATE], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_a_thread_does_not_wait_for_its_own_import(
