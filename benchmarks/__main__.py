@@ -16,8 +16,6 @@ from benchmarks._timing import Claim, measure
 
 IMPORTS = "imports"
 MEMORY = "memory"
-SDK = "sdk"
-LANGCHAIN = "langchain"
 
 SUITES = {
     **CORE_SUITES,
@@ -26,6 +24,9 @@ SUITES = {
     "otel": _metrics.otel_spans,
     "scrape": _metrics.scrape,
 }
+
+CALLS = {"sdk": _sdk, "langchain": _langchain}
+"""Suites whose candidates have a process each."""
 
 Report = dict[str, object]
 """``best``: nanoseconds by candidate; ``claims``: what was held against what."""
@@ -39,10 +40,8 @@ def run(name: str, rounds: int) -> Report:
         return _report(best, _imports.CLAIMS)
     if name == MEMORY:
         return _report(_metrics.memory(), _metrics.MEMORY_CLAIMS)
-    if name == SDK:
-        return _report(_sdk.measure(rounds), _sdk.CLAIMS)
-    if name == LANGCHAIN:
-        return _report(_langchain.measure(rounds), _langchain.CLAIMS)
+    if name in CALLS:
+        return _report(CALLS[name].measure(rounds), CALLS[name].CLAIMS)
     suite = SUITES[name]()
     return _report(measure(suite.candidates, rounds), suite.claims)
 
@@ -91,7 +90,7 @@ def _print(reports: dict[str, Report]) -> None:
 def main() -> int:
     """Measure, print, and return 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*SUITES, SDK, LANGCHAIN, MEMORY, IMPORTS]
+    names = [*SUITES, *CALLS, MEMORY, IMPORTS]
     parser.add_argument("command", nargs="?", choices=["truth"], help="see truth.py")
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
     parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")

@@ -335,7 +335,11 @@ class Bus:
         self._dispatching = False
 
     def is_quiet(self, prefix: Name) -> bool:
-        """Whether nobody listens to the spans of *prefix*."""
+        """Whether nobody wants an event of the spans of *prefix*.
+
+        Raises:
+            EventNameError: *prefix* is malformed.
+        """
         return prefix in self.quiet or self.span_names(prefix) is None
 
     def span_names(self, prefix: Name) -> SpanNames | None:

@@ -5,9 +5,9 @@ parent is going to deliver. Objects that own either register here; in the child
 they are told once, before any other code runs, to start afresh.
 
 The hooks never log, never wait and never raise: a log record in a fork hook can
-deadlock before `os.fork` returns. There is one exception: an import that a thread of
-ours is in the middle of is waited for, within bounds, because the child could never
-finish it.
+deadlock before `os.fork` returns. There is one exception: imports of ours that another
+thread is in the middle of, or could begin, are done before, because the child could
+never finish them.
 """
 
 from __future__ import annotations

@@ -220,8 +220,9 @@ def _prepared(config: Path | None) -> Prepared:
 def _pricer(config: Path | None) -> Pricer:
     """Return the pricer that a program here would have; none is a usage error."""
     prepared = _prepared(config)
-    for problem in problems_of(prepared):
-        raise typer.BadParameter(problem)
+    problems = problems_of(prepared)
+    if problems:
+        raise typer.BadParameter("\n".join(problems))
     return _pricer_of(prepared)
 
 

@@ -36,7 +36,7 @@ from llmevents_otel._points import Points
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-    from llmevents import EventName, Handler, Measurements, Metadata, Name
+    from llmevents import EventName, Measurements, Metadata, Name
     from llmevents_otel._tables import Profile
 
 MOST_OPEN = 32_768
@@ -193,21 +193,18 @@ class SpanRecorder:
         event: EventName,
         measurements: Measurements,
         metadata: Metadata,
-        config: object,
+        config: object,  # noqa: ARG002  # a handler's signature
     ) -> None:
         """Take note of one event of the bus."""
-        self.__llmevents_handler_for__(event)(event, measurements, metadata, config)
-
-    __call__ = handle
-
-    def __llmevents_handler_for__(self, event: EventName) -> Handler:
-        """Return what takes note of this event."""
         phase = event[-1]
         if phase == "start":
-            return self._start
-        if phase in ("stop", "exception"):
-            return self._end
-        return self._happened if phase in PHASES else self._note
+            self._start(event, measurements, metadata)
+        elif phase == "stop" or phase == "exception":  # noqa: PLR1714  # faster
+            self._end(event, measurements, metadata)
+        elif phase not in PHASES or "span_id" not in metadata:
+            self._note(event, measurements, metadata)
+
+    __call__ = handle
 
     def __llmevents_wants__(self, event: EventName) -> bool:
         """Requests that are no spans are not emitted for them."""
@@ -278,11 +275,7 @@ class SpanRecorder:
         self._hidden = {}
 
     def _start(
-        self,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-        config: object = None,  # noqa: ARG002  # a handler's signature
+        self, event: EventName, measurements: Measurements, metadata: Metadata
     ) -> None:
         span_id = metadata.get("span_id")
         if type(span_id) is not str:
@@ -322,11 +315,7 @@ class SpanRecorder:
             self._current.enter(opened, around, here)
 
     def _end(
-        self,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-        config: object = None,  # noqa: ARG002  # a handler's signature
+        self, event: EventName, measurements: Measurements, metadata: Metadata
     ) -> None:
         span_id = metadata.get("span_id")
         if type(span_id) is not str:
@@ -363,23 +352,8 @@ class SpanRecorder:
             if opened.points:
                 opened.points.clear()
 
-    def _happened(
-        self,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-        config: object,
-    ) -> None:
-        """Note a chunk that is of no span of ours; those of ours are in its end."""
-        if "span_id" not in metadata:
-            self._note(event, measurements, metadata, config)
-
     def _note(
-        self,
-        event: EventName,
-        measurements: Measurements,
-        metadata: Metadata,
-        config: object = None,  # noqa: ARG002  # a handler's signature
+        self, event: EventName, measurements: Measurements, metadata: Metadata
     ) -> None:
         """Make an event of the span that it names, or of the current one."""
         target = self._target(metadata.get("span_id"))

@@ -15,12 +15,12 @@ import pytest
 
 import llmevents
 from llmevents import Bus, llm
-from llmevents.testing import CapturedEvents, capture
+from llmevents.testing import capture
+from tests.instrumentation.checking import check_success, end_of
 from tests.instrumentation.replaying import (
     compare,
     in_loop,
     instrumented,
-    phases,
     raised,
     raised_later,
 )
@@ -128,13 +128,6 @@ def all_of(wire: Wire, program: Callable[[], object]) -> Callable[[], object]:
 def repeated(*answers: Answer) -> Wire:
     """Return a wire that answers twice, without and with instrumentation."""
     return Wire(*answers, *answers)
-
-
-def end_of(events: CapturedEvents, prefix: str = "llm.chat") -> Any:  # noqa: ANN401  # an event
-    (start,) = events.named(f"{prefix}.start")
-    ends = [*events.named(f"{prefix}.stop"), *events.named(f"{prefix}.exception")]
-    assert [end.metadata["span_id"] for end in ends] == [start.metadata["span_id"]]
-    return ends[0]
 
 
 CALLED = part(10, 5, content=ASKS)
@@ -404,17 +397,7 @@ def test_each_operation_says_what_was_asked_and_what_was_used(
         return said(call(made.models))
 
     seen = compare("google_genai", all_of(wire, program))
-    assert seen.watched == seen.bare
-    assert phases(seen.events) == [
-        f"{prefix}.start",
-        "llm.provider.request.start",
-        "llm.provider.request.stop",
-        f"{prefix}.stop",
-    ]
-    end = end_of(seen.events, prefix)
-    wanted = {"provider": "gcp.gemini", "status": "success", **expected}
-    assert {key: end.metadata.get(key) for key in wanted} == wanted
-    assert {key: end.measurements.get(key) for key in measured} == measured
+    check_success(seen, prefix, {"provider": "gcp.gemini", **expected}, measured)
 
 
 @pytest.mark.parametrize(
