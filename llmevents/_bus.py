@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
-from types import FrameType
 from typing import Any, TypeVar
 
 from llmevents import _forksafe
@@ -18,6 +17,7 @@ from llmevents._errors import (
 )
 from llmevents._failure import FailureReporter, forget
 from llmevents._names import parse_events, parse_name
+from llmevents._nesting import MAX_DEPTH, another_thread_is_in, depth_of
 from llmevents._registration import (
     HandlerInfo,
     Registration,
@@ -48,12 +48,6 @@ from llmevents._types import (
 
 
 H = TypeVar("H", bound=Handler)
-
-MAX_DEPTH = 8
-"""How many dispatches may be nested in one thread before the next is refused.
-
-One more may get through in the very moment that another thread's dispatch ends.
-"""
 
 ambient: ContextVar[Metadata | None] = ContextVar("llmevents_context", default=None)
 """The metadata of the `llmevents.context` blocks around, merged and cleaned."""
@@ -384,7 +378,8 @@ class Bus:
         """
         is_first = not self._dispatching
         if not is_first:
-            depth = _depth_of(sys._getframe())  # noqa: SLF001  # the documented way to a frame
+            # The documented way to a frame.
+            depth = depth_of(sys._getframe(), _EXECUTE)  # noqa: SLF001
             if depth > MAX_DEPTH:
                 self._recursion_stops.add()
                 return
@@ -428,12 +423,7 @@ class Bus:
         detours = self._detours
         if detours & (detours - 1) and detours % 1024:
             return False
-        mine = threading.get_ident()
-        return not any(
-            _depth_of(frame)
-            for ident, frame in sys._current_frames().items()  # noqa: SLF001  # documented
-            if ident != mine
-        )
+        return not another_thread_is_in(_EXECUTE)
 
     def _failed(
         self, registration: Registration | None, name: EventName, error: BaseException
@@ -483,20 +473,6 @@ _DISPATCHERS = frozenset(
         fan_out_plain.__code__,
     }
 )
-
-
-def _depth_of(frame: FrameType | None) -> int:
-    """Return how many dispatches a stack is in, counted up to one past the limit.
-
-    The stack knows, without any state to leak between threads, greenlets and forks.
-    It is walked only where dispatches meet, which is rarely.
-    """
-    depth = 0
-    while frame is not None and depth <= MAX_DEPTH:
-        if frame.f_code is _EXECUTE:
-            depth += 1
-        frame = frame.f_back
-    return depth
 
 
 default_bus = Bus()

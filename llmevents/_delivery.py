@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from llmevents import _forksafe
 from llmevents._at_exit import exit_hook
-from llmevents._bus import MAX_DEPTH
 from llmevents._coroutines import CoroutineRunner
 from llmevents._failure import FAILURE_EVENT
 from llmevents._names import dotted
+from llmevents._nesting import MAX_DEPTH
 from llmevents._queue import BoundedQueue, Item, Mark
 from llmevents._sizes import estimate_size
 from llmevents._throttle import FailureLog

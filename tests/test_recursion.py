@@ -14,7 +14,7 @@ import pytest
 
 from llmevents import Bus, context
 from llmevents import _bus as bus_module
-from llmevents._bus import MAX_DEPTH
+from llmevents._nesting import MAX_DEPTH
 from llmevents._tally import Tally
 
 
