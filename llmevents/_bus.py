@@ -17,7 +17,7 @@ from llmevents._errors import (
 )
 from llmevents._failure import FailureReporter, forget
 from llmevents._names import parse_events, parse_name
-from llmevents._nesting import MAX_DEPTH, another_thread_is_in, depth_of
+from llmevents._nesting import MAX_DEPTH, depth_of
 from llmevents._registration import (
     HandlerInfo,
     Registration,
@@ -48,6 +48,9 @@ from llmevents._types import (
 
 
 H = TypeVar("H", bound=Handler)
+
+TAKEOVER = 1024
+"""Dispatches that meet another one until one of them clears its flag."""
 
 ambient: ContextVar[Metadata | None] = ContextVar("llmevents_context", default=None)
 """The metadata of the `llmevents.context` blocks around, merged and cleaned."""
@@ -383,7 +386,7 @@ class Bus:
             if depth > MAX_DEPTH:
                 self._recursion_stops.add()
                 return
-            is_first = depth == 1 and self._is_left_behind()
+            is_first = depth == 1 and self._takes_over()
         merged = self._merged(metadata)
         if is_first:
             self._dispatching = True
@@ -412,18 +415,20 @@ class Bus:
             self._refused_values.add()
             return around
 
-    def _is_left_behind(self) -> bool:
-        """Whether the flag is set although nobody dispatches.
+    def _takes_over(self) -> bool:
+        """Whether the flag, which another dispatch has set, is cleared with this one.
 
-        An exception that strikes between two instructions of `execute` leaves it so,
-        and every emission would take the long way from then on. Looking at all
-        threads costs microseconds for each, so it is done now and then.
+        An exception that strikes between two instructions of `execute` leaves it set
+        although nobody dispatches, and every emission would take the long way from
+        then on. Now and then the flag is taken over therefore; if its dispatch is
+        under way in another thread, a recursion there gets one level further.
+
+        Other threads' stacks would tell, but may not be looked at: where that starts
+        a garbage collection, `sys._current_frames` can block the process for ever
+        (python/cpython#106883, mended in 3.11.8 and 3.12.1).
         """
         self._detours += 1
-        detours = self._detours
-        if detours & (detours - 1) and detours % 1024:
-            return False
-        return not another_thread_is_in(_EXECUTE)
+        return self._detours % TAKEOVER == 0
 
     def _failed(
         self, registration: Registration | None, name: EventName, error: BaseException

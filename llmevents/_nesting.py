@@ -6,8 +6,6 @@ greenlets and forks. It is walked only where dispatches meet, which is rarely.
 
 from __future__ import annotations
 
-import sys
-import threading
 from types import CodeType, FrameType
 
 
@@ -26,16 +24,3 @@ def depth_of(frame: FrameType | None, dispatcher: CodeType) -> int:
             depth += 1
         frame = frame.f_back
     return depth
-
-
-def another_thread_is_in(dispatcher: CodeType) -> bool:
-    """Return whether a thread other than this one is in *dispatcher*.
-
-    It takes microseconds for each thread of the process.
-    """
-    mine = threading.get_ident()
-    return any(
-        depth_of(frame, dispatcher)
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001  # documented
-        if ident != mine
-    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -14,8 +16,10 @@ import pytest
 
 from llmevents import Bus, context
 from llmevents import _bus as bus_module
+from llmevents._bus import TAKEOVER
 from llmevents._nesting import MAX_DEPTH
 from llmevents._tally import Tally
+from tests.outcomes import in_child
 
 
 @pytest.fixture(params=["no context", "context elsewhere", "in context"], autouse=True)
@@ -304,6 +308,62 @@ def test_dispatches_in_parallel_are_no_recursion() -> None:
     assert (calls.value(), stops(bus)) == (16_000, 0)
 
 
+def test_dispatches_that_meet_never_hang_where_threads_start_and_garbage_goes() -> None:
+    """A look at other threads' stacks would: before Python 3.12 it takes a lock that a
+    starting thread needs, and a collection in the middle of it lets that thread run
+    (python/cpython#106883).
+    """
+    assert in_child(_meet_while_threads_start) == "all have ended"
+
+
+def _meet_while_threads_start() -> str:
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(5, 1, 1)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            dead = [weakref.ref(each, lambda _: repr(Cycle)) for each in [Cycle()]]
+            meet(Bus())
+            dead.clear()
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for _ in range(300):
+        starting = threading.Thread(target=int)
+        starting.start()
+        starting.join()
+    done.set()
+    for worker in workers:
+        worker.join()
+    return "all have ended"
+
+
+class Cycle:
+    """Only the garbage collection takes it away."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def meet(bus: Bus) -> None:
+    """Emit in a thread while a dispatch of another one is under way."""
+
+    def emit() -> None:
+        for _ in range(4):
+            bus.execute("c.d", {})
+
+    def handler(*call: object) -> None:
+        emitting = threading.Thread(target=emit)
+        emitting.start()
+        emitting.join()
+
+    bus.attach("meet", "a.b", handler)
+    bus.attach("id", "c.d", lambda *call: None)
+    bus.execute("a.b", {})
+
+
 def test_a_recursion_is_stopped_although_other_threads_emit_meanwhile() -> None:
     """A handler that waits for another thread, a writer for example, which emits."""
     bus = Bus()
@@ -439,7 +499,8 @@ def test_the_fast_path_comes_back_after_an_exception_out_of_nowhere(
 ) -> None:
     monkeypatch.setattr(bus_module, "_context_in_use", False)
     for bus in interrupted_buses(in_handler=in_handler):
-        bus.execute("a.b", {})
+        for _ in range(TAKEOVER):
+            bus.execute("a.b", {})
         assert not is_careful(bus)
 
 
