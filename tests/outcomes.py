@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -14,12 +13,6 @@ from collections.abc import Callable, Iterable
 
 from llmevents.testing import CapturedEvent
 
-
-STORM_TIMEOUT = 600.0
-"""Seconds for a test that takes one minute where nothing else runs."""
-
-STORM_INTERVAL = 0.02
-"""Seconds until a thread has to let others run: four times as long as usual."""
 
 JOIN_TIMEOUT = 30.0
 """Seconds until a thread or process that hangs fails its test."""
@@ -68,7 +61,7 @@ def in_threads(*works: Callable[[], object]) -> None:
         raise errors[0]
 
 
-def in_child(work: Callable[[], object], seconds: float = JOIN_TIMEOUT) -> object:
+def in_child(work: Callable[[], object]) -> object:
     """Return what *work* returns in a forked child, by way of JSON."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -83,7 +76,7 @@ def in_child(work: Callable[[], object], seconds: float = JOIN_TIMEOUT) -> objec
             os._exit(status)
     os.close(writer)
     try:
-        ready, _, _ = select.select([reader], [], [], seconds)
+        ready, _, _ = select.select([reader], [], [], JOIN_TIMEOUT)
         if not ready:
             os.kill(child, signal.SIGKILL)
         answer = os.read(reader, 1 << 20)
@@ -94,21 +87,6 @@ def in_child(work: Callable[[], object], seconds: float = JOIN_TIMEOUT) -> objec
     assert status == 0, "the child failed; its traceback is on stderr"
     returned: object = json.loads(answer)
     return returned
-
-
-def in_storm(work: Callable[[], object]) -> object:
-    """Return what *work* returns in a child whose interpreter lock is its own.
-
-    For dozens of threads that are busy for long. glibc before 2.41 may lose wake-ups of
-    a condition (its bug 25847), the more so the more threads wait with a time-out, and
-    goes on to do so: then all wait for their time-outs, in every later test as well.
-    """
-
-    def calmly() -> object:
-        sys.setswitchinterval(STORM_INTERVAL)
-        return work()
-
-    return in_child(calmly, STORM_TIMEOUT)
 
 
 async def until(condition: Callable[[], bool]) -> None:
