@@ -5,9 +5,10 @@ parent is going to deliver. Objects that own either register here; in the child
 they are told once, before any other code runs, to start afresh.
 
 The hooks never log, never wait and never raise: a log record in a fork hook can
-deadlock before `os.fork` returns. There is one exception: imports of ours that another
+deadlock before `os.fork` returns. There are exceptions: imports of ours that another
 thread is in the middle of, or could begin, are done before, because the child could
-never finish them.
+never finish them; and who has to come to rest before a fork says so for itself, see
+`wait_before_fork`.
 """
 
 from __future__ import annotations
@@ -90,16 +91,23 @@ class _Registry:
                 before=finish_imports, after_in_child=self._after_fork_in_child
             )
 
-    def wait_for_import(self, wait: Callable[[], object]) -> None:
-        """Have *wait* called before each fork: it returns once an import is done.
+    def wait_before_fork(
+        self,
+        wait: Callable[[], object],
+        go_on: Callable[[], object] | None = None,
+    ) -> None:
+        """Have *wait* called before each fork, and *go_on* after it in the parent.
 
-        Hooks run in reverse order, and those of `logging` and `concurrent.futures`
-        take locks that an import may need. So these are loaded first.
+        What is waited for may import and log, and hooks run in reverse order: those of
+        `logging` and `concurrent.futures` take locks that this may need. So these are
+        loaded first.
         """
         import concurrent.futures.thread  # noqa: F401  # it imports logging too
 
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=wait)
+            if go_on is not None:
+                os.register_at_fork(after_in_parent=go_on)
 
     def _after_fork_in_child(self) -> None:
         self.generation += 1

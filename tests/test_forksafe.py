@@ -105,9 +105,16 @@ def test_an_import_is_waited_for_before_the_hooks_that_take_locks(
     hooks: list[dict[str, Callable[[], None]]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
     waited: list[bool] = []
-    _Registry().wait_for_import(lambda: waited.append(True))
+    _Registry().wait_before_fork(lambda: waited.append(True))
     hooks[-1]["before"]()
     assert waited == [True]
+
+
+def test_who_came_to_rest_goes_on_in_the_parent_alone() -> None:
+    went_on: list[int] = []
+    registry.wait_before_fork(lambda: None, lambda: went_on.append(os.getpid()))
+    assert in_child(lambda: went_on == [])
+    assert went_on == [os.getpid()]
 
 
 @pytest.fixture
@@ -185,7 +192,7 @@ def test_a_platform_without_fork_needs_no_hook(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delattr(os, "register_at_fork")
     own = _Registry()
     own.register(Member())
-    own.wait_for_import(lambda: None)
+    own.wait_before_fork(lambda: None)
     assert own.generation == 0
 
 

@@ -80,7 +80,7 @@ class Library:
 
         if not self._waited_for:
             self._waited_for = True
-            _forksafe.registry.wait_for_import(self.finish)
+            _forksafe.registry.wait_before_fork(self.finish)
         self._loaded.acquire()
         self._deadline = SYSTEM_CLOCK.monotonic_ns() + int(PATIENCE * 1e9)
         thread = threading.Thread(
