@@ -47,7 +47,7 @@ class PriceBook:
 
     Args:
         prices: As above.
-        source: Who states them, for `Price.source`.
+        source: Who states them, for ``Price.source``.
 
     Raises:
         OptionError: A price or a key is wrong; the message says where, and what is

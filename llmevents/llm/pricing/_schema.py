@@ -160,13 +160,20 @@ def _mapping(
         raise OptionError(given, option, expected)
     for key in given:
         if key not in known:
-            near = get_close_matches(str(key), sorted(known), 1)
             expected = (
-                f"without the key {str(key)!r}; "
-                f"{'do you mean ' + repr(near[0]) if near else 'known: ' + _names(known)}"
+                f"without the key {str(key)!r}; {_remedy(key, given[key], known)}"
             )
             raise OptionError(dict(given), option, expected)
     return given
+
+
+def _remedy(key: object, value: object, known: frozenset[str] | set[str]) -> str:
+    near = get_close_matches(str(key), sorted(known), 1)
+    if near:
+        return f"do you mean {near[0]!r}"
+    if isinstance(value, Mapping):
+        return "a name with dots has quotes around it in TOML: [prices.models.'m-1.5']"
+    return f"known: {_names(known)}"
 
 
 def _names(keys: frozenset[str] | set[str]) -> str:
