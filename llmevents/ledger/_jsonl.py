@@ -1,0 +1,253 @@
+"""Records in a file: one line each, written once, and there after a crash."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter, deque
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from threading import Lock, get_ident
+from typing import Literal, NamedTuple, TypeAlias
+
+from llmevents import _forksafe
+from llmevents._errors import OptionError
+from llmevents.ledger._append import AppendFile, LockedError, Rotation
+from llmevents.ledger._record import Record, decode, encode
+
+
+Durability: TypeAlias = Literal["process", "batch", "power"]
+
+DURABILITIES: tuple[Durability, ...] = ("process", "batch", "power")
+
+REASONS = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EFBIG: "disk_full",
+    errno.EROFS: "read_only",
+    errno.EACCES: "read_only",
+    errno.EPERM: "read_only",
+}
+"""Why a file cannot be written -> the reason under which records are counted."""
+
+
+class Counts(NamedTuple):
+    """What became of the records so far, in this process.
+
+    Attributes:
+        written: In the file.
+        refused: Not in the file, by reason: ``disk_full``, ``read_only``, ``locked``,
+            ``interrupted`` or ``error``.
+        repaired: Bytes of unfinished lines that were cut off.
+    """
+
+    written: int
+    refused: dict[str, int]
+    repaired: int
+
+    @property
+    def kept(self) -> int:
+        """How many of this process's records are in the file."""
+        return self.written
+
+
+class JsonlStore:
+    """A file of usage records, for any number of threads and processes.
+
+    When `add` returns, the record is in the file, whatever becomes of the process
+    (``"process"``), or on the disk, whatever becomes of the machine (``"power"``).
+    Only where the file cannot be written it is not; that is counted, and the next
+    record is tried anew. Threads that add at the same time share a write. An event that
+    is emitted in the middle of a write by the same thread, from a finalizer say, is
+    written as soon as that one is.
+
+    Args:
+        path: The file.
+        durability: ``"process"`` or ``"power"``. To be told later, in batches, give
+            the store to a background writer.
+        rotation: When to set the file aside; None: never.
+
+    Raises:
+        OptionError: *durability* is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = "process",
+        rotation: Rotation | None = None,
+    ) -> None:
+        if durability not in DURABILITIES:
+            expected = " or ".join(map(repr, DURABILITIES))
+            raise OptionError(durability, "durability", expected)
+        self.path = Path(path)
+        self._sync = durability == "power"
+        self._rotation = rotation
+        self._file = AppendFile(self.path, rotation)
+        self._refused: Counter[str] = Counter()
+        self._written = 0
+        self._pending: deque[bytes] = deque()
+        self._waiting: deque[_Turn] = deque()
+        self._inside: set[int] = set()
+        self._lock = Lock()
+        _forksafe.registry.register(self)
+
+    def add(self, *records: Record) -> None:
+        """Write records. Never raises for a file that cannot be written."""
+        if not records:
+            return
+        lines = list(map(encode, records))
+        me = get_ident()
+        if me in self._inside:
+            # In the middle of a write of its own, which nobody else can end.
+            self._pending.extend(lines)
+            return
+        self._add(me, lines)
+        while self._pending:
+            # Those that came after the last look, and before the thread was out.
+            self._add(me, [])
+
+    def _add(self, me: int, lines: list[bytes]) -> None:
+        """Write lines, with those of threads that wait, unless one of them has."""
+        turn = _Turn(lines)
+        self._waiting.append(turn)
+        inside = self._inside
+        try:
+            # Before it waits: a finalizer that runs once it has the lock must not.
+            inside.add(me)
+            with self._lock:
+                if not turn.is_done:
+                    self._write_waiting()
+                while self._pending:
+                    self._write([self._pending.popleft()])
+        finally:
+            inside.discard(me)
+
+    def _write_waiting(self) -> None:
+        turns: list[_Turn] = []
+        lines: list[bytes] = []
+        while self._waiting:
+            turn = self._waiting.popleft()
+            turns.append(turn)
+            lines += turn.lines
+        try:
+            self._write(lines)
+        finally:
+            # What became of them is counted, whatever it was.
+            for turn in turns:
+                turn.is_done = True
+
+    def counts(self) -> Counts:
+        """Return what became of the records so far."""
+        return Counts(self._written, dict(self._refused), self._file.repaired)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Close the file; it is opened again if more comes.
+
+        Args:
+            timeout: Seconds to wait for a write under way; None: until it has ended.
+
+        Returns:
+            False if the time was too short; the file is open still.
+        """
+        me, lock = get_ident(), self._lock
+        try:
+            self._inside.add(me)
+            if not lock.acquire(timeout=-1 if timeout is None else max(0, timeout)):
+                return False
+            try:
+                self._file.close()
+            finally:
+                lock.release()
+        finally:
+            self._inside.discard(me)
+        return True
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a descriptor of its own: locks belong to descriptors."""
+        self._lock = Lock()
+        self._inside = set()
+        self._waiting = deque()
+        self._pending = deque()
+        self._refused = Counter()
+        self._written = 0
+        self._file.close()
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Write lines at once, or as many at once as a file may have."""
+        left = len(lines)
+        try:
+            for piece in [lines] if len(lines) == 1 else self._pieces(lines):
+                self._append(piece)
+                left -= len(piece)
+        except BaseException:  # of a signal handler; what was written is taken back
+            self._refused["interrupted"] += left
+            raise
+
+    def _append(self, lines: list[bytes]) -> None:
+        try:
+            self._file.append(b"".join(lines), sync=self._sync)
+        except OSError as error:
+            self._refused[_reason(error)] += len(lines)
+        else:
+            self._written += len(lines)
+
+    def _pieces(self, lines: list[bytes]) -> Iterator[list[bytes]]:
+        most = None if self._rotation is None else self._rotation.size
+        piece: list[bytes] = []
+        size = 0
+        for line in lines:
+            size += len(line)
+            if piece and most is not None and size > most:
+                yield piece
+                piece, size = [], len(line)
+            piece.append(line)
+        if piece:
+            yield piece
+
+
+class _Turn:
+    """Lines that a thread waits for to be written, by itself or by another one."""
+
+    __slots__ = ("is_done", "lines")
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+        self.is_done = False
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, LockedError):
+        return "locked"
+    return REASONS.get(error.errno or 0, "error")
+
+
+class Line(NamedTuple):
+    """A line of a file that was read.
+
+    Attributes:
+        offset: Where it begins.
+        record: What it says; None if it is damaged.
+    """
+
+    offset: int
+    record: Record | None
+
+
+def read(path: str | PathLike[str]) -> Iterator[Line]:
+    """Yield the lines of a file, damaged ones too.
+
+    The last line is left out as long as it has no end: somebody may be writing it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            if line.strip():
+                yield Line(offset, decode(line))
+            offset += len(line)
