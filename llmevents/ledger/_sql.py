@@ -1,0 +1,328 @@
+"""Records in a database: each once, with exact totals, and there after a crash."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import date, datetime
+from threading import Lock, get_ident
+
+from sqlalchemy import URL, Connection
+
+from llmevents import _forksafe
+from llmevents._errors import OptionError
+from llmevents._tally import Tally
+from llmevents.ledger import _fork, _retention
+from llmevents.ledger._database import Database, SqlCounts, reason_of
+from llmevents.ledger._jsonl import DURABILITIES, Durability
+from llmevents.ledger._migrations import NewerLedgerError
+from llmevents.ledger._record import Record
+from llmevents.ledger._rows import Row, row_of
+
+
+__all__ = ["SqlCounts", "SqlStore"]
+
+
+class SqlStore:
+    """A database of usage records, for any number of threads and processes.
+
+    When `add` returns, the record and what it adds to the roll-ups are committed: they
+    are there whatever becomes of the process, and with ``"power"`` whatever becomes of
+    the machine. Only where the database cannot be reached or written they are not;
+    that is counted, and the next record is tried anew. A record whose id is there
+    already changes nothing.
+
+    Threads that add at the same time share a transaction. An event that is emitted in
+    the middle of a write by the same thread is written as soon as that one is. A child that is forked gets a connection of its own; a fork waits
+    for a write under way, for at most 2 seconds.
+
+    With SQLite the file is made if need be, for its owner alone (mode 0600), with its
+    log beside it (WAL), on a local disk. Do not fork while `reading` is open. With
+    PostgreSQL a commit is as durable as the server makes it.
+
+    Args:
+        url: ``sqlite:///usage.db`` or ``postgresql://user@host/name``.
+        durability: ``"process"`` or ``"power"``; ``"batch"`` is as ``"process"``: to be
+            told later, in batches, give the store to a background writer.
+        patience: Seconds to wait for a lock that another process has, and for a server
+            to accept a connection.
+        connect: Whether to open the database now, and make it if need be; otherwise
+            `open` does, or the first record.
+
+    Raises:
+        OptionError: *url* or *durability* is unknown.
+        NewerLedgerError: The database is of a later version of llmevents; it was not
+            changed. One that cannot be reached raises nothing.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        durability: Durability = "process",
+        patience: float = 5.0,
+        connect: bool = True,
+    ) -> None:
+        if durability not in DURABILITIES:
+            expected = " or ".join(map(repr, DURABILITIES))
+            raise OptionError(durability, "durability", expected)
+        self._database = Database(url, full=durability == "power", patience=patience)
+        self.url = self._database.url
+        self._connection: Connection | None = None
+        self._retry_at = 0.0
+        self._forks: set[int] = set()
+        self._begin()
+        _forksafe.registry.register(self)
+        _fork.register(self)
+        if connect:
+            self.open()
+
+    def __repr__(self) -> str:
+        return f"SqlStore({self.url.render_as_string()!r})"
+
+    def open(self) -> None:
+        """Open the database, and make it if need be. One that is open stays so.
+
+        Raises:
+            NewerLedgerError: It is of a later version of llmevents; it was not changed.
+                One that cannot be reached raises nothing.
+        """
+        with self._alone():
+            try:
+                self._connected()
+            except NewerLedgerError:
+                raise
+            except Exception:  # noqa: BLE001  # `add` tries anew, and counts
+                self._disconnect()
+
+    def add(self, *records: Record) -> None:
+        """Write records. Never raises for a database that cannot be written."""
+        rows = [row for row in map(row_of, records) if row is not None]
+        if len(rows) < len(records):
+            for _ in range(len(records) - len(rows)):
+                self._invalid.add()
+        if not rows:
+            return
+        if get_ident() in self._inside:
+            # In the middle of a write of its own, which nobody else can end.
+            self._nested.extend(rows)
+            return
+        self._add(_Batch(rows))
+        while self._nested:
+            # Those that came after the last look, and before the thread was out.
+            self._add(_Batch([]))
+
+    def counts(self) -> SqlCounts:
+        """Return what became of the records so far."""
+        refused = dict(self._refused)
+        if invalid := self._invalid.value():
+            refused["invalid"] = invalid
+        return SqlCounts(self._written, refused, self._repeated)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Give a connection that sees one state of the database, to read by.
+
+        It is not for writing: roll-ups would not be told.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The database cannot be reached.
+        """
+        return self._database.reading()
+
+    def prune(self, *, before: datetime | date | str) -> int:
+        """Delete all records of before a moment, and return how many.
+
+        What they added to the roll-ups goes too. It is done day by day, each in one
+        transaction, for which other writers wait.
+
+        Args:
+            before: A day, a moment with a time zone, or ISO 8601 text of either. A day
+                begins at midnight UTC.
+
+        Raises:
+            OptionError: *before* is none of these.
+            sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
+        """
+        moment = _retention.moment(before)
+        return _retention.prune(self._database, self._alone, moment)
+
+    def delete_user(self, user_id: str) -> int:
+        """Delete all records of a user, and return how many.
+
+        Roll-ups of these days are made anew from the records that stay. In SQLite what
+        is deleted is overwritten, and the log emptied unless somebody is reading.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
+        """
+        return _retention.delete_user(self._database, self._alone, user_id)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Close the connection; it is opened again if more comes.
+
+        Args:
+            timeout: Seconds to wait for a write under way; None: until it has ended.
+
+        Returns:
+            False if the time was too short; the connection is open still.
+        """
+        with self._alone(timeout) as is_alone:
+            if is_alone:
+                self._disconnect()
+        return is_alone
+
+    def before_fork(self, patience: float) -> None:
+        """Wait until no thread writes: SQLite's locks do not survive a fork."""
+        me = get_ident()
+        if me not in self._inside and self._lock.acquire(timeout=patience):
+            self._forks.add(me)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        me = get_ident()
+        if me in self._forks:
+            self._forks.discard(me)
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a connection of its own."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            is_idle = get_ident() in self._forks
+            _fork.leave(connection, is_idle=is_idle and self._database.path is not None)
+        self._database.renew()
+        self._retry_at = 0.0
+        self._forks = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing counted, nothing waiting and nobody writing."""
+        self._lock = Lock()
+        self._inside: set[int] = set()
+        self._queue: deque[_Batch] = deque()
+        self._nested: deque[Row] = deque()
+        self._invalid = Tally()
+        self._refused: Counter[str] = Counter()
+        self._written = 0
+        self._repeated = 0
+
+    @contextmanager
+    def _alone(self, timeout: float | None = None) -> Iterator[bool]:
+        """Keep other threads out, and have what this one adds meanwhile wait.
+
+        Gives False if the others have not come out within *timeout* seconds.
+        """
+        me = get_ident()
+        lock = self._lock
+        try:
+            # Before it waits: a finalizer that runs while it does must not wait too.
+            self._inside.add(me)
+            if not lock.acquire(timeout=-1 if timeout is None else max(0, timeout)):
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+        finally:
+            self._inside.discard(me)
+
+    def _add(self, batch: _Batch) -> None:
+        """Write a batch, with those of threads that wait, unless one of them has."""
+        self._queue.append(batch)
+        with self._alone():
+            if not batch.is_done:
+                self._write_waiting(batch)
+
+    def _write_waiting(self, mine: _Batch) -> None:
+        batches = [mine]
+        try:
+            while self._queue:
+                batch = self._queue.popleft()
+                if batch is not mine:
+                    batches.append(batch)
+            self._write_together(batches)
+            while self._nested:
+                self._write([self._nested.popleft()])
+        except BaseException:
+            # The other threads, whose turn comes now, write their own batches again.
+            self._refused["interrupted"] += len(mine.rows)
+            self._disconnect()
+            raise
+        for batch in batches:
+            batch.is_done = True
+
+    def _write_together(self, batches: list[_Batch]) -> None:
+        """Write batches in one transaction, or each in its own if one spoils it."""
+        rows = [row for batch in batches for row in batch.rows]
+        if not self._write(rows, is_shared=len(batches) > 1):
+            for batch in batches:
+                self._write(batch.rows)
+
+    def _write(self, rows: Sequence[Row], *, is_shared: bool = False) -> bool:
+        """Write rows, or count them as refused.
+
+        Where several batches share them and an error may be due to one, return False.
+        """
+        started = time.monotonic()
+        if not rows:
+            return True
+        if started < self._retry_at:
+            self._refused["unreachable"] += len(rows)
+            return True
+        try:
+            new = self._stored(rows)
+        except Exception as error:  # noqa: BLE001  # the host must not notice
+            self._disconnect()
+            reason = reason_of(error)
+            if is_shared and reason == "error":
+                return False
+            self._refused[reason] += len(rows)
+            if reason == "unreachable":
+                # At most half of the time is spent on trying.
+                ended = time.monotonic()
+                self._retry_at = ended + (ended - started)
+        else:
+            self._written += new
+            self._repeated += len(rows) - new
+        return True
+
+    def _stored(self, rows: Sequence[Row]) -> int:
+        """Write rows, by a new connection if the one that was open is none any more.
+
+        Whatever the first attempt came to, the second writes nothing twice.
+        """
+        was_open = self._connection is not None
+        try:
+            return self._database.store(self._connected(), rows)
+        except Exception as error:
+            if not was_open or reason_of(error) in ("locked", "disk_full"):
+                raise
+            self._disconnect()
+        return self._database.store(self._connected(), rows)
+
+    def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None and self._database.is_another(connection):
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._database.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+class _Batch:
+    """What one call of `SqlStore.add` writes, in one transaction."""
+
+    __slots__ = ("is_done", "rows")
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+        self.is_done = False
