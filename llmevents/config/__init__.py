@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmevents.config._errors import ConfigError
     from llmevents.config._prepare import Setting
     from llmevents.config._views import TelemetryStatus, Usage
-    from llmevents.llm.budgets import Budget
+    from llmevents.llm.budgets import Budget, BudgetStore
     from llmevents.llm.pricing import CostThreshold, Pricer
     from llmevents.metrics import Metric
 
@@ -58,6 +58,7 @@ def configure(
     prices: Pricer | Mapping[str, object] | None = None,
     cost_thresholds: Sequence[CostThreshold | Mapping[str, object]] | None = None,
     budgets: Sequence[Budget] | Mapping[str, object] | None = None,
+    budget_store: BudgetStore | str | Mapping[str, object] | None = None,
     metrics: Literal[False] | str | Metric | Sequence[str | Metric] | None = None,
     logger: bool | int | str | Mapping[str, object] | None = None,
     reporters: Mapping[str, bool | Mapping[str, object]]
@@ -86,6 +87,10 @@ def configure(
             `llmevents.llm.pricing.CostThreshold`.
         budgets: Limits that are held before calls are sent; see
             `llmevents.llm.budgets.Budget`.
+        budget_store: Where they are kept: ``"memory"`` of each process, which is the
+            default, or the URL of a database for several, ``"sqlite:///usage.db"``; a
+            table of ``url``, ``on_failure`` and ``patience``; or a store. See
+            `llmevents.ledger.SqlBudgetStore`.
         metrics: A preset, a list of presets and definitions, or False; default
             ``"default"``. Presets: `llmevents.metrics.presets`.
         logger: Level of the debug logger, False for none, or a table of ``level`` and
@@ -135,6 +140,7 @@ def configure(
         "prices": prices,
         "cost_thresholds": cost_thresholds,
         "budgets": budgets,
+        "budget_store": budget_store,
         "metrics": metrics,
         "logger": logger,
         "reporters": reporters,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmevents._errors import OptionError
+from llmevents.config._budget_store import ChosenStore
 from llmevents.config._errors import ConfigError
 
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from llmevents._bus import Bus
     from llmevents._types import Metadata
     from llmevents.config._given import Given
-    from llmevents.llm.budgets import Budget, BudgetGuard
+    from llmevents.llm.budgets import Budget, BudgetGuard, BudgetStore
     from llmevents.llm.pricing import CostThreshold, Pricer
 
 _T = TypeVar("_T")
@@ -54,7 +55,10 @@ def read_budgets(given: Given) -> tuple[Budget, ...]:
     if isinstance(value, (list, tuple)):
         for item in value:
             if not isinstance(item, Budget):
-                raise ConfigError(item, "each of budgets", "a Budget", given.source)
+                expected = (
+                    "a Budget; in a file each is a table of its name, [budgets.users]"
+                )
+                raise ConfigError(item, "each of budgets", expected, given.source)
         return tuple(value)
     return _checked(given, "budgets", lambda: budgets_from_mapping(value))
 
@@ -74,6 +78,7 @@ class LLMLayer:
         pricer: In place of the default one; None leaves that as it is.
         thresholds: For ``llm.cost.threshold_exceeded``.
         budgets: Held before calls are sent.
+        kept: Where.
     """
 
     def __init__(
@@ -82,8 +87,10 @@ class LLMLayer:
         pricer: Pricer | None,
         thresholds: list[CostThreshold],
         budgets: tuple[Budget, ...],
+        kept: ChosenStore,
     ) -> None:
         self.guard: BudgetGuard | None = None
+        self._store: BudgetStore | None = None
         self._ends: list[Callable[[], object]] = []
         if pricer is not None:
             self._put(pricer)
@@ -94,7 +101,10 @@ class LLMLayer:
         if budgets:
             from llmevents.llm.budgets import BudgetGuard
 
-            self.guard = BudgetGuard(bus, budgets, upper_bound=upper_bound)
+            self._store = kept.store
+            if kept.close is not None:
+                self._ends.append(kept.close)
+            self.guard = BudgetGuard(bus, budgets, kept.store, upper_bound=upper_bound)
             self.guard.attach()
             self._ends.append(self.guard.detach)
 
@@ -109,6 +119,18 @@ class LLMLayer:
                 set_default_pricer(former)
 
         self._ends.append(restore)
+
+    def counts(self) -> dict[str, int]:
+        """Return what the guard of the budgets has counted, and where they are kept."""
+        if self.guard is None:
+            return {}
+        found = dict(self.guard.stats())
+        counts: Any = getattr(self._store, "counts", None)
+        if counts is not None:
+            of_store = counts()
+            names = ("unseen", "waiting", "lost")
+            found |= {n: getattr(of_store, n) for n in names if hasattr(of_store, n)}
+        return found
 
     def end(self) -> None:
         """End all of it; calls under way are still settled."""

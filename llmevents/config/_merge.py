@@ -12,6 +12,7 @@ from llmevents.config._given import DEFAULT, Given, Layer, Path, merged
 
 SCALARS = frozenset(
     {
+        "budget_store",
         "budgets",
         "cost_thresholds",
         "enabled",

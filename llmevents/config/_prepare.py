@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from llmevents._options import check_count, check_seconds
 from llmevents._switch import disabled
 from llmevents.config._aliases import alias_layer, kill_layer
+from llmevents.config._budget_store import ChosenStore, read_budget_store
 from llmevents.config._errors import ConfigError
 from llmevents.config._given import DEFAULT, Given, Layer
 from llmevents.config._llm import read_budgets, read_prices, read_thresholds
@@ -45,6 +46,7 @@ DEFAULTS: Mapping[str, object] = MappingProxyType(
         "prices": {},
         "cost_thresholds": [],
         "budgets": {},
+        "budget_store": "memory",
         "metrics": "default",
         "max_series": 2000,
         "max_idle": False,
@@ -88,6 +90,7 @@ class Prepared:
     pricer: Pricer | None = None
     thresholds: list[CostThreshold] = field(default_factory=list)
     budgets: tuple[Budget, ...] = ()
+    budget_store: ChosenStore = ChosenStore()  # noqa: RUF009  # immutable
     store: MetricStore | None = None
     logger: tuple[int | str, list[str]] | None = None
     reporters: dict[str, Reporter] = field(default_factory=dict)
@@ -240,6 +243,13 @@ class _Preparation:
         result.pricer = self._scalar("prices", read_prices)
         result.thresholds = self._scalar("cost_thresholds", read_thresholds) or []
         result.budgets = self._scalar("budgets", read_budgets) or ()
+        chosen = self._scalar("budget_store", read_budget_store)
+        result.budget_store = chosen or ChosenStore()
+        if result.budget_store.store is not None and not result.budgets:
+            source = self._result.settings["budget_store"].source
+            self._note(
+                f"budget_store has no effect: no budgets are set (from {source})"
+            )
 
     def _read_logger(self) -> None:
         logger = self._merged.logger

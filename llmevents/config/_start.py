@@ -79,7 +79,11 @@ def _run(prepared: Prepared, bus: Bus) -> Running:
     try:
         running.store.attach(bus)
         running.llm = LLMLayer(
-            bus, prepared.pricer, prepared.thresholds, prepared.budgets
+            bus,
+            prepared.pricer,
+            prepared.thresholds,
+            prepared.budgets,
+            prepared.budget_store,
         )
         if prepared.logger is not None:
             from llmevents.logger import attach_default_logger

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from time import monotonic
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmevents.config._calls import Call
     from llmevents.config._llm import LLMLayer
     from llmevents.config._views import TelemetryStatus, Usage
+    from llmevents.ledger import Engine
     from llmevents.llm.budgets import BudgetStatus
     from llmevents.metrics import MetricStore
     from llmevents.poller import Poller
@@ -213,6 +215,7 @@ class Telemetry:
         from llmevents.config._views import TelemetryStatus
 
         reporters = {name: one.status() for name, one in self.reporters.items()}
+        llm = None if self._running is None else self._running.llm
         return TelemetryStatus(
             reporters=MappingProxyType(reporters),
             store=MappingProxyType(
@@ -223,16 +226,29 @@ class Telemetry:
                 }
             ),
             bus=self._bus.stats(),
+            budgets=MappingProxyType({} if llm is None else llm.counts()),
         )
 
     def usage(self) -> Usage:
-        """Return what calls came to, as far as the metrics of the presets say.
+        """Return what calls came to: those of the ledger, or else of the metrics.
 
-        The presets ``default`` and ``service`` have all numbers, ``basic`` has calls
-        and errors of chats, ``cost`` has tokens and cost.
+        With a ledger they are all calls that it keeps, of other processes and earlier
+        runs too; what it has not written yet is written first. Otherwise they are those
+        of this process, as far as the metrics of the presets say: ``default`` and
+        ``service`` have all numbers, ``basic`` has calls and errors of chats, ``cost``
+        has tokens and cost.
+
+        Raises:
+            OSError: The ledger cannot be read.
         """
-        from llmevents.config._views import usage_of
+        from llmevents.config._views import usage_of, usage_of_ledger
 
+        for reporter in self.reporters.values():
+            ask: Callable[[], Engine] | None = getattr(reporter, "engine", None)
+            if ask is not None:
+                reporter.flush(self._seconds(None))
+                with closing(ask()) as engine:
+                    return usage_of_ledger(engine)
         return usage_of(self.metrics.snapshot())
 
     def budgets(self) -> tuple[BudgetStatus, ...]:

@@ -11,6 +11,7 @@ from llmevents.reporting import ReporterStatus
 
 
 if TYPE_CHECKING:
+    from llmevents.ledger import Engine, Totals
     from llmevents.metrics import Series, Snapshot
 
 
@@ -24,18 +25,23 @@ class TelemetryStatus:
             ``skipped``, measurements that events lacked; ``overflowing``, metrics that
             have more series than they may.
         bus: Counts of the bus, as `Bus.stats` gives them.
+        budgets: Counts of what holds the budgets, as `BudgetGuard.stats` gives them.
+            If they are in a database also ``unseen``, calls that were let through
+            although it could not be used; ``waiting``, what is booked when it can; and
+            ``lost``, what is not.
     """
 
     reporters: Mapping[str, ReporterStatus]
     store: Mapping[str, int]
     bus: Mapping[str, int]
+    budgets: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What calls of models came to.
 
-    What no metric counts is None, and so is the cost while no price was known.
+    What nobody counts is None, and so is the cost while no price was known.
 
     Attributes:
         calls: Calls that have ended, failed ones included.
@@ -86,6 +92,24 @@ SOURCES: Mapping[str, tuple[tuple[str, str, frozenset[str]], ...]] = {
 }
 """Number -> the metrics of presets that have it, the best first, each with the tag and
 its values that pick series, if not all are wanted."""
+
+
+def usage_of_ledger(engine: Engine) -> Usage:
+    """Return what the calls of a ledger came to."""
+    by_model = {
+        group.key or "": _usage_of_calls(group.totals) for group in engine.by("model")
+    }
+    return replace(_usage_of_calls(engine.summary()), by_model=by_model)
+
+
+def _usage_of_calls(totals: Totals) -> Usage:
+    return Usage(
+        calls=totals.calls,
+        errors=totals.failures,
+        input_tokens=totals.input_tokens or 0,
+        output_tokens=totals.output_tokens or 0,
+        cost_nano_usd=totals.cost_nano_usd,
+    )
 
 
 def usage_of(snapshot: Snapshot) -> Usage:

@@ -257,7 +257,9 @@ def test_the_environments_log_level_counts_where_it_is_asked_for(
         pytest.param("x = ", r"a TOML file \(Invalid value", id="malformed"),
         pytest.param(b"\xff", "a TOML file ('utf-8' codec", id="no UTF-8"),
         pytest.param(f"x = {'[' * 20_000}", "nested too deeply", id="deep"),
-        pytest.param("nonsense = 1", "the setting to be 'budgets' or", id="unknown"),
+        pytest.param(
+            "nonsense = 1", "the setting to be 'budget_store' or", id="unknown"
+        ),
         pytest.param("max_serie = 1", "(nearest: 'max_series')", id="nearest"),
         pytest.param("reporters.acme = '${NOT_SET}'", "(NOT_SET is not)", id="not set"),
     ],

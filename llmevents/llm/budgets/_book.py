@@ -89,7 +89,7 @@ class Entry:
             self._insert(when, amount)
             if len(self._recent) > MAX_ENTRIES:
                 step = max(1, rolling * 2 // MAX_ENTRIES)
-                self._recent = deque(_coarser(self._recent, step))
+                self._recent = deque(coarser(self._recent, step))
 
     def trim(self, account: Account, now: int) -> None:
         """Let go of what has left the rolling window."""
@@ -139,7 +139,7 @@ class Entry:
         recent.insert(place, (when, amount))
 
 
-def _coarser(recent: Iterable[tuple[int, int]], step: int) -> Iterable[tuple[int, int]]:
+def coarser(recent: Iterable[tuple[int, int]], step: int) -> Iterable[tuple[int, int]]:
     """Put together what is within one step, under the latest time of it."""
     amount, latest = 0, 0
     for when, more in recent:

@@ -133,7 +133,10 @@ class BudgetGuard:
                 self._refuse_unchecked(claims, error)
             return self._nothing
         if outcome.token is None:
-            self._refuse(claims[outcome.refused], outcome.readings[outcome.refused])
+            claim = claims[outcome.refused]
+            if not outcome.readings:
+                self._refuse_unseen(claim)
+            self._refuse(claim, outcome.readings[outcome.refused])
         reservation = Reservation(self, outcome.token, claims)
         try:
             self._announcer.reserved(claims, outcome.readings)
@@ -182,18 +185,15 @@ class BudgetGuard:
         """Return the state of each budget and key, in the present period.
 
         A budget that is per no key is always there; others as far as a call counted.
+        Where the store fails, its budgets are left out.
         """
         now = self._clock.time_ns()
         found: list[BudgetStatus] = []
         for plan in self._plans:
-            accounts = self._store.accounts(plan.budget.name)
-            present = [a for a in accounts if a == plan.at(a.key, now)]
-            if not plan.budget.per and not present:
-                present = [plan.at((), now)]
-            for account, reading in zip(
-                present, self._store.read(present), strict=True
-            ):
-                found.append(BudgetStatus.of(plan, account, reading, now))
+            try:
+                found += self._status(plan, now)
+            except Exception as error:  # noqa: BLE001  # whatever a database raises
+                self._announcer.failed(error)
         return tuple(found)
 
     def stats(self) -> Mapping[str, int]:
@@ -225,6 +225,16 @@ class BudgetGuard:
         """Guard no more calls. Those under way are still settled."""
         if _active.remove(self):
             self.bus.detach(self._handler_id)
+
+    def _status(self, plan: Plan, now: int) -> list[BudgetStatus]:
+        accounts = self._store.accounts(plan.budget.name)
+        present = [a for a in accounts if a == plan.at(a.key, now)]
+        if not plan.budget.per and not present:
+            present = [plan.at((), now)]
+        return [
+            BudgetStatus.of(plan, account, reading, now)
+            for account, reading in zip(present, self._store.read(present), strict=True)
+        ]
 
     def _claims(self, metadata: Metadata) -> tuple[Claim, ...]:
         now = self._clock.time_ns()
@@ -272,17 +282,22 @@ class BudgetGuard:
 
     def _refuse_unchecked(self, claims: Iterable[Claim], error: Exception) -> None:
         """Refuse a call that could not be checked, if it has to be."""
-        for plan, hold in claims:
-            if hold.limit is not None and not self._is_open:
-                self._refused.add()
-                raise BudgetExceededError(
-                    plan.budget.name,
-                    key=key_of(hold.account),
-                    unit=plan.unit,
-                    amount=hold.amount,
-                    limit=hold.limit,
-                    window=plan.budget.window.text,
-                ) from error
+        for claim in claims:
+            if claim.hold.limit is not None and not self._is_open:
+                self._refuse_unseen(claim, error)
+
+    def _refuse_unseen(self, claim: Claim, error: Exception | None = None) -> NoReturn:
+        """Refuse a call without knowing what is spent."""
+        self._refused.add()
+        hold, budget = claim.hold, claim.plan.budget
+        raise BudgetExceededError(
+            budget.name,
+            key=key_of(hold.account),
+            unit=claim.plan.unit,
+            amount=hold.amount,
+            limit=budget.limit,
+            window=budget.window.text,
+        ) from error
 
 
 class _Bound:

@@ -69,7 +69,8 @@ class Outcome(NamedTuple):
     """Stands for the reservation; None if it was refused."""
 
     readings: tuple[Reading, ...]
-    """For each hold the account after it; empty if not known yet."""
+    """For each hold, up to the one that was refused, the account after it; empty if
+    nobody could look."""
 
     refused: int = -1
     """Index of the first hold that found no room, or -1."""

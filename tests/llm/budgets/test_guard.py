@@ -681,6 +681,34 @@ def test_a_reservation_that_is_granted_unseen_is_settled(
     assert [event.event[-1] for event in events] == ["settled"]
 
 
+def test_a_store_may_refuse_what_it_could_not_look_at(
+    make: Make, clock: ManualClock, events: CapturedEvents
+) -> None:
+    guard = make(Budget("b", limit=1, unit="calls"), store=Unseen(clock=clock))
+    guard.begin({})
+    with pytest.raises(BudgetExceededError, match="'b' could not be") as no:
+        guard.begin({})
+    assert (no.value.spent, no.value.reserved, no.value.__cause__) == (None, None, None)
+    assert guard.stats()["refused"] == 1
+    assert list(events) == []
+
+
+def test_what_a_store_cannot_tell_is_left_out_of_the_status(
+    make: Make, clock: ManualClock
+) -> None:
+    class Torn(MemoryBudgetStore):
+        def accounts(self, budget: str, /) -> list[Account]:
+            if budget == "torn":
+                raise ConnectionError
+            return super().accounts(budget)
+
+    budgets = [Budget(name, limit=2, unit="calls") for name in ("a", "torn", "b")]
+    guard = make(*budgets, store=Torn(clock=clock))
+    call(guard)
+    assert [(one.budget, one.spent) for one in guard.status()] == [("a", 1), ("b", 1)]
+    assert guard.stats()["store_failures"] == 1
+
+
 def test_another_process_may_have_told(make: Make, events: CapturedEvents) -> None:
     """Between the reading and the attempt to be the first to say so."""
 

@@ -1,4 +1,4 @@
-"""The store in memory against a model that is too simple to be wrong."""
+"""A store against a model that is too simple to be wrong: here the one in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from llmevents.llm.budgets import Account, Hold, MemoryBudgetStore
+from llmevents.llm.budgets import Account, BudgetStore, Hold, MemoryBudgetStore
 from llmevents.testing import ManualClock
 
 
@@ -48,9 +48,13 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        self.store = MemoryBudgetStore(clock=self.clock)
+        self.store = self.make_store()
         self.bookings: list[Booking] = []
         self.open: list[tuple[object, list[Booking]]] = []
+
+    def make_store(self) -> BudgetStore:
+        """Return the store that is tried, with the clock of the machine."""
+        return MemoryBudgetStore(clock=self.clock)
 
     def account(self, budget: str, key: str) -> Account:
         start = self.clock.time_ns() // DAY * DAY
