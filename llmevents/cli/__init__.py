@@ -10,7 +10,16 @@ __all__ = ["main"]
 USAGE_ERROR = 2
 """Exit status of a call that cannot be carried out as it is, as for any command."""
 
-EXTRAS = {"typer": "cli", "rich": "cli", "openai": "demo", "wrapt": "demo"}
+EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "openai": "demo",
+    "wrapt": "demo",
+    "duckdb": "ledger",
+    "orjson": "ledger",
+    "sqlalchemy": "ledger",
+    "psycopg": "postgresql",
+}
 """Module that a command needs -> the extra that brings it."""
 
 

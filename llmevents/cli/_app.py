@@ -9,18 +9,19 @@ import typer
 
 from llmevents.cli._config import config_app
 from llmevents.cli._prices import prices_app
+from llmevents.cli._usage import usage_app
 
 
 app = typer.Typer(
     name="llmevents",
     no_args_is_help=True,
-    add_completion=False,
     # Tracebacks with the values of local variables would show secrets.
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(config_app)
 app.add_typer(prices_app)
+app.add_typer(usage_app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
