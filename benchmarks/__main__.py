@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from benchmarks import _imports, _langchain, _metrics, _sdk
+from benchmarks import _imports, _langchain, _ledger, _metrics, _sdk
 from benchmarks._suites import SUITES as CORE_SUITES
 from benchmarks._timing import Claim, measure
 
@@ -23,6 +23,7 @@ SUITES = {
     "reporters": _metrics.reporters,
     "otel": _metrics.otel_spans,
     "scrape": _metrics.scrape,
+    "ledger": _ledger.ledger,
 }
 
 CALLS = {"sdk": _sdk, "langchain": _langchain}
@@ -89,9 +90,14 @@ def _print(reports: dict[str, Report]) -> None:
 
 def main() -> int:
     """Measure, print, and return 1 if a limit was not kept."""
+    if sys.argv[1:2] == ["ledger-scale"]:
+        from benchmarks import ledger_scale
+
+        return ledger_scale.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*SUITES, *CALLS, MEMORY, IMPORTS]
-    parser.add_argument("command", nargs="?", choices=["truth"], help="see truth.py")
+    commands = ["truth", "ledger-scale"]
+    parser.add_argument("command", nargs="?", choices=commands, help="see README.md")
     parser.add_argument("--suite", choices=names, help="only this one, in this process")
     parser.add_argument("--rounds", type=int, default=3000, help="blocks per candidate")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
