@@ -8,7 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 
-REPORTERS = ("console", "otel", "prometheus", "statsd")
+REPORTERS = ("console", "ledger", "otel", "prometheus", "statsd")
 
 PACKAGES = {"llmevents", *(f"llmevents_{name}" for name in REPORTERS)}
 
@@ -41,6 +41,7 @@ def main() -> None:
     _refuses(
         'llmevents.instrument("openai")', 'pip install "llmevents[instrumentation]"'
     )
+    _refuses("llmevents.ledger.SqlStore", 'pip install "llmevents[ledger]"')
     for name in REPORTERS:
         load = f"llmevents.reporting.load_reporter({name!r})"
         _refuses(load, f'pip install "llmevents[{name}]"')

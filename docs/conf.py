@@ -14,6 +14,7 @@ nitpicky = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
+napoleon_use_ivar = True  # fields of a NamedTuple are documented as members already
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 

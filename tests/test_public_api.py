@@ -30,6 +30,12 @@ COMPOSITION = ("llmevents.cli", "llmevents.config", "llmevents.server")
 ALLOWED = {
     "llmevents.metrics": ("llmevents._", "llmevents.metrics"),
     "llmevents.llm": ("llmevents._", "llmevents.llm"),
+    "llmevents.ledger": (
+        "llmevents._",
+        "llmevents.ledger",
+        "llmevents.llm",
+        "llmevents.metrics",
+    ),
     "llmevents.web": ("llmevents._", "llmevents.web"),
     "llmevents.instrumentation": (
         "llmevents._",
