@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from llmevents.ledger import _budgets_tables as tables
 from llmevents.ledger._database import Database, transaction
+from llmevents.ledger._postgresql import BEGIN
 
-
-if TYPE_CHECKING:
-    from psycopg import Connection as DriverConnection
 
 LOCK_CHARACTERS = 16
 """Of an account's id, which are a number of 64 bits."""
@@ -27,16 +24,12 @@ MORE = 1.5
 class BudgetDatabase(Database):
     """Where budgets are kept, beside the tables of a ledger if there is one.
 
-    A server that is frozen takes connections and answers nothing; none of its own
-    timeouts are of use then. So each wait for it has a deadline here.
-
     Args:
         url: As of a `Database`.
         patience: Seconds that a step waits for locks and answers, all together.
     """
 
     def __init__(self, url: str, *, patience: float) -> None:
-        self.deadline = float("inf")
         self._seconds = patience
         super().__init__(url, full=False, patience=patience)
 
@@ -77,13 +70,7 @@ class BudgetDatabase(Database):
         # in one message to the server.
         locks = sorted({_lock(id_) for id_ in ids})
         taken = [f"SELECT pg_advisory_xact_lock({lock})" for lock in locks]
-        return ("; ".join(["BEGIN", *taken]),)
-
-    def _engine(self) -> Engine:
-        engine = super()._engine()
-        if self.path is None:
-            event.listen(engine, "do_connect", self._connect)
-        return engine
+        return ("; ".join([BEGIN, *taken]),)
 
     def _connect_args(self) -> dict[str, Any]:
         arguments = super()._connect_args()
@@ -94,42 +81,7 @@ class BudgetDatabase(Database):
             arguments["options"] = f"{own} {arguments['options']}"
         return arguments
 
-    def _connect(
-        self,
-        _dialect: object,
-        _record: object,
-        arguments: list[Any],
-        options: dict[str, Any],
-    ) -> DriverConnection[Any]:
-        return _impatient(self).connect(*arguments, **options)
-
 
 def _lock(id_: str) -> int:
     number = int(id_[:LOCK_CHARACTERS], 16)
     return number - (1 << 63)
-
-
-def _impatient(database: BudgetDatabase) -> type[DriverConnection[Any]]:
-    """Return a class of connections that wait until the database's deadline at most."""
-    from psycopg import Connection as DriverConnection
-    from psycopg import OperationalError
-
-    def until_deadline(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        # The driver goes on with a generator when something has come, and ten times a
-        # second otherwise (psycopg 3.3, `psycopg.waiting`).
-        ready = None
-        while True:
-            try:
-                wanted = steps.send(ready)
-            except StopIteration as end:
-                return end.value
-            ready = yield wanted
-            if not ready and time.monotonic() >= database.deadline:
-                msg = "the server has not answered in time"
-                raise OperationalError(msg)
-
-    class Impatient(DriverConnection[Any]):
-        def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the driver's own types differ from version to version
-            return super().wait(until_deadline(gen), *args, **kwargs)
-
-    return Impatient

@@ -161,8 +161,14 @@ class Turns:
     def before_fork(self, patience: float) -> None:
         """Wait until no thread is at work: SQLite's locks do not survive a fork."""
         me = get_ident()
-        if me not in self._inside and self._lock.acquire(timeout=patience):
+        if me in self._inside:
+            return
+        # A hook or a finalizer may take a step before the fork is over.
+        self._inside.add(me)
+        if self._lock.acquire(timeout=patience):
             self._forks.add(me)
+        else:
+            self._inside.discard(me)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -170,6 +176,7 @@ class Turns:
         if me in self._forks:
             self._forks.discard(me)
             self._lock.release()
+            self._inside.discard(me)
 
     def after_fork_in_child(self) -> None:
         """Begin with a connection of its own."""
@@ -194,17 +201,17 @@ class Turns:
         """Do a step, by a new connection if the one that was open is none any more."""
         self.refuse_while_away()
         started = time.monotonic()
-        self.database.deadline = started + self._patience
         was_open = self._connection is not None
         try:
-            try:
+            with self.database.deadline.within(self._patience):
+                try:
+                    return step()
+                except Exception as error:
+                    self.disconnect()
+                    is_late = time.monotonic() - started > self._patience / 2
+                    if not was_open or is_late or reason_of(error) in _FINAL:
+                        raise
                 return step()
-            except Exception as error:
-                self.disconnect()
-                is_late = time.monotonic() - started > self._patience / 2
-                if not was_open or is_late or reason_of(error) in _FINAL:
-                    raise
-            return step()
         except BaseException as error:
             self.disconnect()
             if isinstance(error, Exception):

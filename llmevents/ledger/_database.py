@@ -19,6 +19,7 @@ from llmevents.ledger import _migrations
 from llmevents.ledger._append import DIRECTORY_MODE, MODE
 from llmevents.ledger._jsonl import REASONS
 from llmevents.ledger._migrations import NewerLedgerError
+from llmevents.ledger._patience import Deadline
 from llmevents.ledger._postgresql import PostgreSQL
 from llmevents.ledger._rollups import Cells, roll_up
 from llmevents.ledger._rows import Row
@@ -94,6 +95,7 @@ class Database:
         self._patience = patience
         self.path = _path(self.url)
         self.kind: Kind = SQLite(full=full) if self.path else PostgreSQL()
+        self.deadline = Deadline()
         self.engine = self._engine()
 
     def renew(self) -> None:
@@ -163,13 +165,16 @@ class Database:
     def _engine(self) -> Engine:
         # Transactions are begun and ended by statements of ours: SQLite's driver
         # knows none that locks from its beginning.
-        return create_engine(
+        engine = create_engine(
             self.url,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             connect_args=self._connect_args(),
             hide_parameters=True,
         )
+        if self.path is None:
+            self.deadline.watch(engine)
+        return engine
 
     def _connect_args(self) -> dict[str, Any]:
         if self.path is not None:
@@ -238,6 +243,9 @@ def _url(url: str | URL) -> URL:
     backend, is_memory = parsed.drivername, parsed.database in (None, "", ":memory:")
     if backend != "postgresql+psycopg" and (backend != "sqlite" or is_memory):
         raise OptionError(parsed.render_as_string(), "url", _EXPECTED)
+    if backend == "sqlite":
+        # The same file wherever the process goes.
+        parsed = parsed.set(database=os.path.abspath(str(parsed.database)))
     return parsed
 
 

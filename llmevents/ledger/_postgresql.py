@@ -19,6 +19,9 @@ LOCK = 0x6C6C_6D65_7665_6E74
 """Of the transaction that writes ("llmevent"): all of them change the roll-up of the
 whole day, so that they could not run beside each other anyway, but could deadlock."""
 
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the default is: who has waited for a lock has to see what was written."""
+
 CHUNK = 5_000
 """Rows in one statement."""
 
@@ -30,7 +33,7 @@ class PostgreSQL:
     any number of them and one round trip.
     """
 
-    begin: tuple[str, ...] = ("BEGIN", f"SELECT pg_advisory_xact_lock({LOCK})")
+    begin: tuple[str, ...] = (BEGIN, f"SELECT pg_advisory_xact_lock({LOCK})")
     snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
     def prepare(self, connection: Connection) -> None:

@@ -24,6 +24,9 @@ from llmevents.ledger._rows import Row, row_of
 
 __all__ = ["SqlCounts", "SqlStore"]
 
+GRACE = 1.0
+"""Seconds beyond the patience, in which a server tells that it was a lock."""
+
 
 class SqlStore:
     """A database of usage records, for any number of threads and processes.
@@ -46,8 +49,8 @@ class SqlStore:
         url: ``sqlite:///usage.db`` or ``postgresql://user@host/name``.
         durability: ``"process"`` or ``"power"``; ``"batch"`` is as ``"process"``: to be
             told later, in batches, give the store to a background writer.
-        patience: Seconds to wait for a lock that another process has, and for a server
-            to accept a connection.
+        patience: Seconds to wait for a lock that another process has, and for a server:
+            to accept a connection, and to answer.
         connect: Whether to open the database now, and make it if need be; otherwise
             `open` does, or the first record.
 
@@ -70,6 +73,7 @@ class SqlStore:
             raise OptionError(durability, "durability", expected)
         self._database = Database(url, full=durability == "power", patience=patience)
         self.url = self._database.url
+        self._patience = patience
         self._connection: Connection | None = None
         self._retry_at = 0.0
         self._forks: set[int] = set()
@@ -110,9 +114,7 @@ class SqlStore:
             self._nested.extend(rows)
             return
         self._add(_Batch(rows))
-        while self._nested:
-            # Those that came after the last look, and before the thread was out.
-            self._add(_Batch([]))
+        self._write_nested()
 
     def counts(self) -> SqlCounts:
         """Return what became of the records so far."""
@@ -152,7 +154,7 @@ class SqlStore:
         """Delete all records of a user, and return how many.
 
         Roll-ups of these days are made anew from the records that stay. In SQLite what
-        is deleted is overwritten, and the log emptied unless somebody is reading.
+        is deleted then is overwritten, and the log emptied unless somebody is reading.
 
         Raises:
             sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
@@ -176,15 +178,23 @@ class SqlStore:
     def before_fork(self, patience: float) -> None:
         """Wait until no thread writes: SQLite's locks do not survive a fork."""
         me = get_ident()
-        if me not in self._inside and self._lock.acquire(timeout=patience):
+        if me in self._inside:
+            return
+        # What hooks and finalizers add before the fork is over must not wait for it.
+        self._inside.add(me)
+        if self._lock.acquire(timeout=patience):
             self._forks.add(me)
+        else:
+            self._inside.discard(me)
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Go on, with what was added meanwhile."""
         me = get_ident()
         if me in self._forks:
             self._forks.discard(me)
             self._lock.release()
+            self._inside.discard(me)
+            self._write_nested()
 
     def after_fork_in_child(self) -> None:
         """Begin with a connection of its own."""
@@ -219,15 +229,25 @@ class SqlStore:
         try:
             # Before it waits: a finalizer that runs while it does must not wait too.
             self._inside.add(me)
-            if not lock.acquire(timeout=-1 if timeout is None else max(0, timeout)):
+            if timeout is None:
+                # No exception can come between this and the way out, as it can
+                # between a call of acquire() and what follows.
+                with lock:
+                    yield True
+            elif lock.acquire(timeout=max(0, timeout)):
+                try:
+                    yield True
+                finally:
+                    lock.release()
+            else:
                 yield False
-                return
-            try:
-                yield True
-            finally:
-                lock.release()
         finally:
             self._inside.discard(me)
+
+    def _write_nested(self) -> None:
+        """Write what came after the last look, and before the thread was out."""
+        while self._nested:
+            self._add(_Batch([]))
 
     def _add(self, batch: _Batch) -> None:
         """Write a batch, with those of threads that wait, unless one of them has."""
@@ -273,9 +293,9 @@ class SqlStore:
             self._refused["unreachable"] += len(rows)
             return True
         try:
-            new = self._stored(rows)
+            with self._database.deadline.within(self._patience + GRACE):
+                new = self._stored(rows)
         except Exception as error:  # noqa: BLE001  # the host must not notice
-            self._disconnect()
             reason = reason_of(error)
             if is_shared and reason == "error":
                 return False
@@ -296,12 +316,16 @@ class SqlStore:
         """
         was_open = self._connection is not None
         try:
+            try:
+                return self._database.store(self._connected(), rows)
+            except Exception as error:
+                if not was_open or reason_of(error) in ("locked", "disk_full"):
+                    raise
+                self._disconnect()
             return self._database.store(self._connected(), rows)
-        except Exception as error:
-            if not was_open or reason_of(error) in ("locked", "disk_full"):
-                raise
+        except Exception:
             self._disconnect()
-        return self._database.store(self._connected(), rows)
+            raise
 
     def _connected(self) -> Connection:
         connection = self._connection
@@ -315,6 +339,8 @@ class SqlStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
+                # Not to be asked any more what it thinks of its transaction.
+                connection.invalidate()
                 connection.close()
 
 

@@ -1,0 +1,148 @@
+"""What a host may do around a store of records: signals, hooks at forks, directories."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from llmevents.ledger import SqlEngine, SqlStore
+from tests.ledger.sqlstores import Server, ids, made, running_server, why_no_server
+from tests.outcomes import in_child, in_threads
+
+
+FEW_SECONDS = 10.0
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/usage.db"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server, which each test leaves running."""
+    why = why_no_server()
+    if why and os.environ.get("CI") == "true":
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    pytest.importorskip("psycopg")
+    with running_server() as server:
+        yield server
+
+
+def test_what_hooks_add_around_a_fork_is_there_and_nobody_hangs(url: str) -> None:
+    """A hook of the host's, or a finalizer in the middle of one of ours."""
+
+    def fork() -> object:
+        stores: list[SqlStore] = []
+
+        def add(number: int) -> None:
+            for store in stores:
+                store.add(made(number))
+
+        # Hooks before a fork run newest first, those after it oldest first.
+        os.register_at_fork(before=lambda: add(1), after_in_parent=lambda: add(2))
+        stores.append(SqlStore(url))
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+        add(3)
+        return ids(stores[0])
+
+    assert in_child(fork) == ["1", "2", "3"]
+
+
+class InterruptionError(BaseException):
+    """What a handler of the host's raises, and the host survives."""
+
+
+def test_an_exception_out_of_a_signal_handler_never_leaves_it_locked(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(url)
+    # Only the way in and out is of interest.
+    monkeypatch.setattr(store, "_write", lambda rows, is_shared=False: True)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise InterruptionError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for delay in range(3_000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + delay % 50 * 1e-6)
+                for _ in range(50):
+                    store.add(made(1))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except InterruptionError:
+                interrupted += 1
+            assert not store._lock.locked()
+            assert not store._inside
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 1_000
+
+
+def test_the_file_stays_the_same_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    store = SqlStore("sqlite:///usage.db")
+    store.add(made(1))
+    monkeypatch.chdir(there)
+    store.add(made(2))
+    assert SqlEngine(store.url).summary().calls == 2
+    assert list(there.iterdir()) == []
+
+
+def test_a_server_that_is_frozen_holds_nobody_up_for_long(server: Server) -> None:
+    """It has the connection open and answers nothing: its own timeouts do not run."""
+    store = SqlStore(server.new_url(), patience=0.2)
+    store.add(made(1))
+    assert store._connection is not None
+    (pid,) = store._connection.exec_driver_sql("SELECT pg_backend_pid()").one()
+    started = time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        store.add(made(2))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert time.monotonic() - started < FEW_SECONDS
+    store.add(made(3))
+    counts = store.counts()
+    assert counts.written + sum(counts.refused.values()) == 3
+    store.close()
+
+
+def test_writers_wait_for_each_other_whatever_isolation_is_the_default(
+    server: Server,
+) -> None:
+    store = SqlStore(server.new_url())
+    with store._database.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+        )
+    stores = [SqlStore(store.url) for _ in range(4)]
+
+    def write(number: int) -> None:
+        for turn in range(20):
+            stores[number].add(made(f"{number}-{turn}"))
+
+    in_threads(*(lambda number=number: write(number) for number in range(4)))
+    assert [each.counts() for each in stores] == [(20, {}, 0)] * 4
+    assert SqlEngine(store.url).summary().calls == 80
+    for each in (store, *stores):
+        each.close()
