@@ -23,6 +23,9 @@ SETTLED = ("llm", "budget", "settled")
 WARNING = ("llm", "budget", "warning")
 EXCEEDED = ("llm", "budget", "exceeded")
 
+MOST = 10_000
+"""Settled calls that are told of later, at most; of more the oldest are not."""
+
 
 class Announcer:
     """Says what has happened to budgets; what is to be said once, once.
@@ -40,9 +43,9 @@ class Announcer:
         self._store = store
         self._failures = Tally()
         self._log = FailureLog(clock)
-        # Settled in the middle of the store's work, so that it could not say how it
-        # stands.
-        self._late: deque[tuple[Sequence[Claim], Sequence[int]]] = deque()
+        # Settled in the middle of the store's work, or while it was away, so that it
+        # could not say how it stands.
+        self._late: deque[tuple[Sequence[Claim], Sequence[int]]] = deque(maxlen=MOST)
 
     @property
     def failures(self) -> int:
@@ -90,8 +93,9 @@ class Announcer:
                 readings = self._store.read([claim.hold.account for claim in claims])
             except Exception as error:  # noqa: BLE001  # whatever a database raises
                 self.failed(error)
-            else:
-                self._tell(SETTLED, claims, amounts, readings)
+                self._late.appendleft((claims, amounts))
+                return
+            self._tell(SETTLED, claims, amounts, readings)
 
     def _tell(
         self,

@@ -658,12 +658,18 @@ def test_what_could_not_be_told_is_told_next_time(
     ]
 
 
-def test_what_can_never_be_told_is_dropped(make: Make, clock: ManualClock) -> None:
+def test_what_cannot_be_told_while_the_store_is_away_is_told_when_it_is_back(
+    make: Make, clock: ManualClock, events: CapturedEvents
+) -> None:
     store: Any = Broken(Late(clock=clock), "read")
-    guard = make(Budget("b", limit=2, unit="calls"), store=store)
+    guard = make(Budget("b", limit=9, unit="calls"), store=store)
+    for _ in range(3):
+        call(guard)
+    assert guard.stats()["store_failures"] == 2
+    assert [event.event[-1] for event in events] == ["reserved"] * 3
+    store._broken = ()
     call(guard)
-    call(guard)
-    assert guard.stats()["store_failures"] == 1
+    assert [event.event[-1] for event in events[3:]] == ["reserved", *["settled"] * 3]
 
 
 class Unseen(MemoryBudgetStore):
