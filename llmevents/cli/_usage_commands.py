@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import isnan
 from typing import Annotated
 
 import typer
@@ -18,6 +19,18 @@ class ExportFormat(str, Enum):
     csv = "csv"
     parquet = "parquet"
     otlp = "otlp"
+
+
+A_DAY = 86_400
+"""The longest rest between two looks, in seconds."""
+
+
+def _is_number(seconds: float) -> float:
+    """Refuse what no range does: of NaN nothing is less or greater."""
+    if isnan(seconds):
+        msg = "expected seconds, got nan"
+        raise typer.BadParameter(msg)
+    return seconds
 
 
 class ImportFormat(str, Enum):
@@ -39,7 +52,13 @@ def tail(
         typer.Option(min=1, help="End after so many lines; default: at Ctrl-C."),
     ] = None,
     interval: Annotated[
-        float, typer.Option(min=0.05, help="Seconds between two looks.")
+        float,
+        typer.Option(
+            min=0.05,
+            max=A_DAY,
+            callback=_is_number,
+            help="Seconds between two looks.",
+        ),
     ] = 0.5,
 ) -> None:
     """Print calls as they come, a line each, until Ctrl-C."""
@@ -52,7 +71,13 @@ def watch(
     selection: Selection,
     *,
     interval: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two looks.")
+        float,
+        typer.Option(
+            min=0.1,
+            max=A_DAY,
+            callback=_is_number,
+            help="Seconds between two looks.",
+        ),
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Show one picture.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmevents.cli._usage_store import Found, answering, find_store
+from llmevents.cli._usage_store import NO_LEDGER, Found, answering, find_store
 
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Selection:
     as_json: bool = False
     now: datetime
 
-    def found(self) -> Found:
-        """Return the store that is meant."""
-        return find_store(self.store, self.config)
+    def found(self, missing: str = NO_LEDGER) -> Found:
+        """Return the store that is meant, or end with what to do if there is none."""
+        return find_store(self.store, self.config, missing)
 
     @property
     def texts(self) -> dict[str, str]:

@@ -29,6 +29,12 @@ To read one that is elsewhere, say where:
   llmevents usage summary --store sqlite:///path/to/llmevents.db
   llmevents usage summary --store path/to/usage.jsonl"""
 
+NOWHERE = f"""\
+no ledger is configured here, there is no {DEFAULT_FILE}, and no --store was given.
+Say where the records are to go; a file that is not there is made:
+  llmevents usage import FILE --store {DEFAULT_URL}"""
+"""What an import says, which needs no ledger to begin with."""
+
 SLOW = 50_000_000
 """Bytes of a file from which on a person is told that it is being read."""
 
@@ -81,8 +87,15 @@ def answering() -> Iterator[None]:
         fail(f"the database cannot be used: {clean_text(reason.splitlines()[0])}")
 
 
-def find_store(given: str | None, config: Path | None = None) -> Found:
+def find_store(
+    given: str | None, config: Path | None = None, missing: str = NO_LEDGER
+) -> Found:
     """Return the store that is given, or else the one that is configured.
+
+    Args:
+        given: On the command line.
+        config: The file of settings; None finds it.
+        missing: What is said if there is none.
 
     Raises:
         ConfigError: A file of settings cannot be read.
@@ -95,7 +108,7 @@ def find_store(given: str | None, config: Path | None = None) -> Found:
         return found
     if Path(DEFAULT_FILE).exists():
         return Found(DEFAULT_URL, "working directory")
-    fail(NO_LEDGER)
+    fail(missing)
 
 
 def _configured(config: Path | None) -> Found | None:

@@ -27,14 +27,17 @@ _USUAL = 4
 _MANY = 6
 
 
-def count(number: int | None) -> str:
-    """Return a number with thousands separators."""
-    return UNKNOWN if number is None else f"{number:,}"
+def count(number: object) -> str:
+    """Return a number with thousands separators; `UNKNOWN` for what is none.
+
+    A file of JSON lines may hold anything. Likewise `money` and `duration`.
+    """
+    return f"{number:,}" if type(number) is int else UNKNOWN
 
 
-def money(nano_usd: int | None, decimals: int | None = None) -> str:
+def money(nano_usd: object, decimals: int | None = None) -> str:
     """Return an amount as ``$1.2345``; what the *decimals* cannot show is ``<$0.0001``."""
-    if nano_usd is None:
+    if type(nano_usd) is not int:
         return UNKNOWN
     if decimals is None:
         decimals = decimals_for([nano_usd])
@@ -46,18 +49,18 @@ def money(nano_usd: int | None, decimals: int | None = None) -> str:
     return f"{sign}${whole:,}.{rest:0{decimals}}"
 
 
-def decimals_for(amounts: Iterable[int | None]) -> int:
+def decimals_for(amounts: Iterable[object]) -> int:
     """Return how many decimals show the least of some amounts, for all of a column."""
-    known = [abs(amount) for amount in amounts if amount]
+    known = [abs(amount) for amount in amounts if type(amount) is int and amount]
     least = min(known, default=0)
     if least >= 100 * NANO or not known:
         return _FEW
     return _USUAL if least >= NANO // 1_000 else _MANY
 
 
-def duration(nanoseconds: int | None) -> str:
+def duration(nanoseconds: object) -> str:
     """Return a time as ``820 ms``, ``2.31 s``, ``3 min 12 s`` or ``2 d 4 h``."""
-    if nanoseconds is None:
+    if type(nanoseconds) is not int:
         return UNKNOWN
     below = 1
     for limit, unit in _STEPS:

@@ -14,7 +14,7 @@ from llmevents.cli import _usage_answer as answer
 from llmevents.cli import _usage_text as shown
 from llmevents.cli._usage_options import Selection, moment_of
 from llmevents.cli._usage_progress import progress
-from llmevents.cli._usage_store import Found, fail, name_of, opened
+from llmevents.cli._usage_store import NOWHERE, Found, fail, name_of, opened
 
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def export(
     if output_format is None:
         by_name = SUFFIXES.get(Path(output).suffix.lower(), "jsonl")
         output_format = "otlp" if endpoint is not None else by_name
+    _check_target(output_format, output)
     found, where = selection.found(), selection.where()
     with opened(found) as engine:
         if output_format == "otlp":
@@ -64,6 +65,16 @@ def export(
             msg = "Parquet is nothing for a terminal; name a file"
             raise typer.BadParameter(msg, param_hint="--output")
         _write(engine, where, (output_format, output), overwrite=overwrite, tasks=tasks)
+
+
+def _check_target(output_format: str, output: str) -> None:
+    """Refuse a file that has no name, or that nothing would be written to."""
+    if not output:
+        msg = "expected a file's name, or - for stdout, got ''"
+        raise typer.BadParameter(msg, param_hint="--output")
+    if output_format == "otlp" and output != STDOUT:
+        msg = "OTLP goes to the --endpoint, not to a file; leave it out"
+        raise typer.BadParameter(msg, param_hint="--output")
 
 
 def _write(
@@ -129,6 +140,7 @@ def report(selection: Selection, *, user: str, output: str, overwrite: bool) -> 
     from llmevents._show import show
     from llmevents.ledger._report import user_report, write_report
 
+    _check_target("json", output)
     selection.where(user=user)  # which is refused if it is no text
     found = selection.found()
     with opened(found) as engine:
@@ -150,7 +162,7 @@ def import_file(selection: Selection, *, file: str, input_format: str | None) ->
     from llmevents.ledger._import import import_file
     from llmevents.ledger._open import open_store
 
-    found = selection.found()
+    found = selection.found(NOWHERE)
     store = open_store(found.store)
     try:
         with progress("importing", None) as told:
@@ -222,7 +234,7 @@ def prune(
 def _days_ago(now: datetime, days: float) -> datetime:
     try:
         return now - timedelta(days=days)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         msg = f"{days:g} days ago there was no calendar"
         raise typer.BadParameter(msg, param_hint="--keep-days") from error
 

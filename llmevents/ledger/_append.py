@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +35,9 @@ PAUSE = 0.000_2
 
 _EXCLUSIVE = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 _UNLOCK = 0 if fcntl is None else fcntl.LOCK_UN
+
+BEGINNINGS = (b'{"schema_version":', b'{"id":')
+"""How our lines begin: those of calls, and those of who states the least."""
 
 _UNKNOWN = -1
 """Where the file ends if we cannot tell: others may have written to it."""
@@ -67,7 +72,7 @@ class AppendFile:
     the file renamed, without a line of somebody else's in between. A file that was
     renamed or deleted since is made anew. What a process that was killed has left
     without an end is cut off by who opens the file, or writes to it, next: nobody was
-    told that it had been written.
+    told that it had been written. What is none of our lines is given an end instead.
 
     Not safe for threads; see `JsonlStore`.
 
@@ -99,6 +104,8 @@ class AppendFile:
         self._unsynced: list[Path] = []
         self.repaired = 0
         """Bytes of lines without an end that were cut off."""
+        self.appended = 0
+        """Bytes that were appended, also if `append` was interrupted after that."""
 
     def append(self, lines: bytes, *, sync: bool = False) -> None:
         """Append whole lines, all of them or none.
@@ -108,17 +115,23 @@ class AppendFile:
             sync: Whether to wait until they are on the disk.
 
         Raises:
-            OSError: They cannot be written; the file is as it was.
+            OSError: They cannot be written; the file is as it was. Or they are in
+                the file, and it cannot be told whether they are on the disk.
             LockedError: Another process has kept it locked for too long.
         """
         descriptor = self._descriptor
-        if descriptor is None:
-            descriptor = self._open()
-        while not self._append_here(descriptor, lines):
+        try:
+            while descriptor is None or not self._append_here(descriptor, lines):
+                self.close()
+                descriptor = self._open()
+            if sync:
+                self._sync()
+        except OSError:
+            raise
+        except BaseException:
+            # Of a signal handler: just before the lock was let go, perhaps.
             self.close()
-            descriptor = self._open()
-        if sync:
-            self._sync()
+            raise
 
     def close(self) -> None:
         """Close the descriptor; the next line opens the file again."""
@@ -127,12 +140,13 @@ class AppendFile:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def _open(self) -> int:
+    def _open(self) -> int | None:
+        """Open the file, and make it if need be; None if it was renamed since."""
         directory = self._path.parent
         # The names of what is made have to be on the disk too.
-        self._unsynced = [directory]
         missing = (d for d in (directory, *directory.parents) if not d.exists())
-        self._unsynced += [made.parent for made in missing]
+        names = (directory, *(made.parent for made in missing), *self._unsynced)
+        self._unsynced = list(dict.fromkeys(names))
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(self._path, flags, MODE)
@@ -142,7 +156,8 @@ class AppendFile:
         self._look_again = 0.0
         self._end = _UNKNOWN
         try:
-            self._lock(descriptor)
+            if not self._lock(descriptor):
+                return None
             self.repaired += repair(descriptor)
             unlock(descriptor)
             self._begun = first_timestamp(descriptor)
@@ -154,9 +169,9 @@ class AppendFile:
 
     def _append_here(self, descriptor: int, lines: bytes) -> bool:
         """Append to the open file; False if that is not the file any more."""
-        if not try_lock(descriptor):
-            self._lock(descriptor)
         try:
+            if not self._lock(descriptor):
+                return False
             size = os.lseek(descriptor, 0, os.SEEK_END)
             if size != self._end or time.monotonic() >= self._look_again:
                 if self._is_renamed():
@@ -166,7 +181,7 @@ class AppendFile:
             if rotation is not None and self._is_set_aside(rotation, size, len(lines)):
                 return False
             self._end = _UNKNOWN
-            _write(descriptor, lines, size)
+            self._write(descriptor, lines, size)
             self._end = size + len(lines)
         finally:
             unlock(descriptor)
@@ -200,9 +215,29 @@ class AppendFile:
         if not rotation.is_due(self._begun, size, more):
             return False
         # Or the file that somebody has put in its place would be renamed.
-        if not self._is_renamed():
+        if self._is_renamed():
+            return True
+        try:
             rotation.set_aside(self._path)
+        except OSError:
+            # It may be written, but not renamed: better too large than without these.
+            return self._is_renamed()
         return True
+
+    def _write(self, descriptor: int, lines: bytes, size: int) -> None:
+        """Write all of *lines* behind *size* bytes, or take back what was written."""
+        length, before = len(lines), self.appended
+        try:
+            written = os.write(descriptor, lines)
+            while written < length:
+                written += os.write(descriptor, lines[written:])
+            self.appended = before + length
+        except BaseException:
+            # Also if it seems that nothing was: a signal handler may have raised since.
+            self.appended = before
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
 
     def _sync(self) -> None:
         if self._descriptor is not None:
@@ -211,10 +246,17 @@ class AppendFile:
             sync_directory(self._unsynced[-1])
             self._unsynced.pop()
 
-    def _lock(self, descriptor: int) -> None:
-        if not lock(descriptor, self._patience):
-            msg = f"{self._path} was locked for {self._patience} s"
-            raise LockedError(errno.EAGAIN, msg)
+    def _lock(self, descriptor: int) -> bool:
+        """Lock the open file; False if that is not the file any more.
+
+        Whoever packs a file keeps it locked for as long as that takes.
+        """
+        if lock(descriptor, self._patience, self._is_renamed):
+            return True
+        if self._is_renamed():
+            return False
+        msg = f"{self._path} was locked for {self._patience} s"
+        raise LockedError(errno.EAGAIN, msg)
 
 
 def sync_directory(path: Path) -> None:
@@ -228,17 +270,24 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def lock(descriptor: int, patience: float) -> bool:
+def lock(
+    descriptor: int, patience: float, is_vain: Callable[[], bool] | None = None
+) -> bool:
     """Keep other processes from writing to a file; False if one has kept it too long.
 
     Closing the descriptor lets go. Does nothing on Windows, where one process may append.
+
+    Args:
+        descriptor: Of the file.
+        patience: Seconds to wait.
+        is_vain: Whether to wait no longer; asked while another process has the lock.
     """
     deadline: float | None = None
     while not try_lock(descriptor):
         now = time.monotonic()
         if deadline is None:
             deadline = now + patience
-        if now >= deadline:
+        if now >= deadline or (is_vain is not None and is_vain()):
             return False
         time.sleep(PAUSE)
     return True
@@ -263,19 +312,6 @@ def unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, _UNLOCK)
 
 
-def _write(descriptor: int, lines: bytes, size: int) -> None:
-    """Write all of *lines* behind *size* bytes, or take back what was written."""
-    try:
-        written = os.write(descriptor, lines)
-        while written < len(lines):
-            written += os.write(descriptor, lines[written:])
-    except BaseException:
-        # Also if it seems that nothing was: a signal handler may have raised since.
-        with suppress(OSError):
-            os.ftruncate(descriptor, size)
-        raise
-
-
 def first_timestamp(descriptor: int) -> str | None:
     """Return the timestamp of the first record, or None if there is none to be read."""
     line, newline, _ = os.pread(descriptor, BLOCK, 0).partition(b"\n")
@@ -287,6 +323,9 @@ def first_timestamp(descriptor: int) -> str | None:
 def repair(descriptor: int) -> int:
     """Cut off, or complete, what stands behind the last whole line.
 
+    It is cut off only if it is torn off a line of ours. Anything else, such as the end
+    of a file that is none of ours, stays there as a line that is damaged.
+
     Returns:
         How many bytes were cut off.
     """
@@ -295,11 +334,32 @@ def repair(descriptor: int) -> int:
     if start == size:
         return 0
     tail = os.pread(descriptor, size - start, start)
-    if decode(tail) is not None:
+    head = os.pread(descriptor, BLOCK, 0)
+    if _is_whole(tail) or not (_is_begun(head) and _is_begun(tail)):
         os.write(descriptor, b"\n")
         return 0
     os.ftruncate(descriptor, start)
     return size - start
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether this is JSON: a record, or whatever else somebody has written."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether this can be a line of ours, or what a loss of power has left of one.
+
+    That may be nothing but the zeros with which a file system stands in for it.
+    """
+    begun = line.rstrip(b"\0")
+    return begun.startswith(BEGINNINGS) or any(
+        beginning.startswith(begun) for beginning in BEGINNINGS
+    )
 
 
 def _after_last_newline(descriptor: int, size: int) -> int:

@@ -102,7 +102,7 @@ def chosen(
 
 
 def _rank(record: Record) -> tuple[str, str]:
-    return record.get("timestamp") or "", record["id"]
+    return str(record.get("timestamp") or ""), record["id"]
 
 
 def write_jsonl(records: Iterable[Record], file: IO[bytes]) -> None:

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
+from llmevents._errors import OptionError
 from llmevents._show import show
 
 
@@ -33,6 +34,7 @@ def opened(target: Target, *, overwrite: bool) -> Iterator[IO[bytes]]:
     left of it.
 
     Raises:
+        OptionError: The name is empty.
         FileExistsError: There is something of this name, if only a link, and it is not
             to be overwritten. Links are never followed.
         OSError: The file cannot be written.
@@ -44,11 +46,12 @@ def opened(target: Target, *, overwrite: bool) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if not os.fspath(target):
+        raise OptionError(target, "target", "a file's name, or '-', which is stdout")
     path = Path(target)
     _check(path, overwrite=overwrite)
     beside = path.with_name(f".llmevents-{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(beside, flags, MODE)
+    descriptor = _made(beside, path)
     try:
         with open(descriptor, "wb") as file:
             yield file
@@ -59,6 +62,15 @@ def opened(target: Target, *, overwrite: bool) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             beside.unlink()
         raise
+
+
+def _made(beside: Path, path: Path) -> int:
+    """Open a new file; what is wrong is said of the name that was given."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return os.open(beside, flags, MODE)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _check(path: Path, *, overwrite: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
@@ -17,6 +18,11 @@ FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
 CONTROLS = frozenset("\t\r\n")
 """Likewise, for some of them (OWASP, "CSV Injection")."""
+
+
+_INSIDE = re.compile(rf'([;|]["\s]*)(?=[{re.escape("".join(sorted(FORMULA)))}])')
+"""Where a formula begins for spreadsheets that separate cells by these, as they do
+where the comma is of decimals. A tab, which some separate by, is escaped."""
 
 
 def row_of(record: Record) -> dict[str, Any]:
@@ -47,11 +53,12 @@ def harmless(text: str) -> str:
 
     What cannot be printed is escaped as `repr` does it: ``"\n"``, ``"\x1b"``,
     ``"\u202e"``. What a spreadsheet would take for a formula gets an apostrophe before
-    it, also where spaces come first.
+    it, also where spaces come first, and after ``;`` and ``|``.
     """
     begin = text.lstrip()[:1]
     is_formula = begin in FORMULA or text[:1] in CONTROLS
-    return f"'{printable(text)}" if is_formula else printable(text)
+    safe = _INSIDE.sub(r"\1'", printable(text))
+    return f"'{safe}" if is_formula else safe
 
 
 def _text(value: object) -> str | None:

@@ -14,10 +14,10 @@ from llmevents._errors import OptionError
 from llmevents.ledger._import_litellm import of_litellm
 from llmevents.ledger._import_read import Row, rows_of
 from llmevents.ledger._import_tracker import of_tracker
-from llmevents.ledger._import_values import Fault, RowError
+from llmevents.ledger._import_values import Fault, RowError, nanoseconds
 from llmevents.ledger._jsonl import JsonlStore
-from llmevents.ledger._record import Record
-from llmevents.ledger._schema import SCHEMA_VERSION
+from llmevents.ledger._record import _CONVERTERS, Record
+from llmevents.ledger._schema import COLUMNS, SCHEMA_VERSION
 
 
 ImportFormat: TypeAlias = Literal["ledger", "tracker", "litellm"]
@@ -90,7 +90,8 @@ def import_file(
     """Write what a file holds into a store; what is there already changes nothing.
 
     - ``"ledger"``: our own records, as ``export(..., "jsonl", ...)`` or ``"json"``
-      writes them, or a file of a `JsonlStore`.
+      writes them, or a file of a `JsonlStore`. A value of another kind than its
+      column's is made to fit or left out, whatever the store.
     - ``"tracker"``: the master file of trackers with ``api_provider`` and ``api_type``.
     - ``"litellm"``: rows of ``LiteLLM_SpendLogs``, the spend logs of LiteLLM's proxy.
 
@@ -259,10 +260,34 @@ def _own(row: Mapping[str, Any]) -> Record:
             msg = f"{name} is no text"
             raise RowError(msg)
     moment = row.get("timestamp")
-    if not isinstance(moment, str) or not _MOMENT.fullmatch(moment):
+    is_written = isinstance(moment, str) and _MOMENT.fullmatch(moment)
+    if not is_written or nanoseconds(moment) is None:
         msg = "timestamp is no moment"
         raise RowError(msg)
-    return dict(row)
+    return {
+        name: fitted
+        for name, value in row.items()
+        if (fitted := _FIT.get(name, _as_it_is)(value)) is not None
+    }
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _object(value: object) -> object:
+    return value if isinstance(value, dict) else None
+
+
+_FIT: Mapping[str, Callable[[Any], object]] = {
+    **{
+        column.name: _CONVERTERS[column.kind]
+        for column in COLUMNS
+        if column.kind in _CONVERTERS
+    },
+    "metadata": _object,
+}
+"""Name -> what makes a value fit its column. Fields of others stay as they are."""
 
 
 _MAKERS: Mapping[ImportFormat, Callable[[Mapping[str, Any]], Record]] = {

@@ -30,6 +30,7 @@ from llmevents.ledger._import_values import (
     parsed,
     stated,
     text,
+    with_total,
 )
 from llmevents.ledger._record import Record, timestamp
 from llmevents.ledger._schema import SCHEMA_VERSION
@@ -118,7 +119,7 @@ def of_litellm(row: Mapping[str, Any]) -> Record:
             "session_id": text(row.get("session_id")),
             "organization_id": text(row.get("organization_id")),
             **_times(row, begin),
-            **_tokens(row, details, has_failed=has_failed),
+            **with_total(event, _tokens(row, details, has_failed=has_failed)),
             "cost_nano_usd": cost,
             "metadata": _metadata(row, details),
         }

@@ -25,7 +25,10 @@ GZIP = b"\x1f\x8b"
 MARK = b"\xef\xbb\xbf"
 """A byte order mark, which spreadsheets write."""
 
-_TOKEN = re.compile(rb'[\\"{}\n]')
+NO_OBJECT = "it is no object"
+
+_TOKEN = re.compile(rb'[\\"{}\[\]\n]')
+_WORD = re.compile(rb"[^,\s]+")
 
 
 class Row(NamedTuple):
@@ -106,52 +109,90 @@ def _lines(file: io.BufferedReader) -> Iterator[Row]:
 
 
 def _elements(file: io.BufferedReader) -> Iterator[Row]:
-    """Yield the objects of an array, each of which may be on many lines."""
+    """Yield the elements of an array, each of which may be on many lines."""
+    if file.peek(len(MARK)).startswith(MARK):
+        file.read(len(MARK))
     scan = _Scan()
     while chunk := file.read(CHUNK):
         yield from scan.feed(chunk)
     if scan.depth:
         yield Row(scan.begin, None, "it has no end")
+    elif scan.is_open:
+        yield Row(scan.line, None, "the array has no end")
 
 
 class _Scan:
-    """Finds where objects begin and end, without reading them.
+    """Finds where the elements of an array begin and end, without reading them.
 
     Attributes:
-        depth: How many objects are open.
-        begin: The line that the outermost began on.
+        depth: How many braces of the element are open; or brackets, if it is an array.
+        begin: The line that the element began on.
+        is_open: Whether the array has begun, and not ended.
+        line: Where it is.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self.begin = 1
-        self._line = 1
+        self.is_open = False
+        self.line = 1
+        self._pair = b"{}"
         self._in_text = False
+        self._in_word = False
         self._skip = 0
         self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[Row]:
-        """Yield the objects that end in the *chunk*, which is the next one."""
-        start = 0
+        """Yield the elements that end in the *chunk*, which is the next one."""
+        start = 0  # of the element, or of what is between two
         for found in _TOKEN.finditer(chunk):
             at, token = found.start(), found[0]
-            if token == b"\n":
-                self._line += 1
-            elif at < self._skip or not self._is_brace(token, at):
-                continue
-            elif token == b"{":
-                if not self.depth:
-                    start, self.begin = at, self._line
-                self.depth += 1
-            elif self.depth:
-                self.depth -= 1
+            if not self.depth:
+                yield from self._between(chunk[start:at], token, at)
+                start = at if self.depth else at + 1
+            elif token == b"\n":
+                self.line += 1
+            elif at >= self._skip and self._is_brace(token, at):
+                self.depth += (token == self._pair[:1]) - (token == self._pair[1:])
                 if not self.depth:
                     self._keep(chunk[start : at + 1])
+                    start = at + 1
                     yield self._end()
         if self.depth:
             self._keep(chunk[start:])
+        else:
+            yield from self._words(chunk[start:])
         self._skip = max(0, self._skip - len(chunk))
+
+    def _between(self, before: bytes, token: bytes, at: int) -> Iterator[Row]:
+        """Go on outside of objects: begin one, or yield what is there instead."""
+        yield from self._words(before)
+        self._in_word = False
+        if token == b"\n":
+            self.line += 1
+        elif at < self._skip:
+            return
+        elif not self._is_brace(token, at):
+            if token == b'"' and not self._in_text:
+                yield Row(self.line, None, NO_OBJECT)
+        elif token == b"{" or (token == b"[" and self.is_open):
+            self.depth, self.begin = 1, self.line
+            self._pair = b"{}" if token == b"{" else b"[]"
+        elif token == b"}":
+            yield Row(self.line, None, NO_OBJECT)
+        else:
+            self.is_open = token == b"["
+
+    def _words(self, text: bytes) -> Iterator[Row]:
+        """Yield numbers and the like, of which the last may go on in the next chunk."""
+        if self._in_text or not text:
+            return
+        goes_on, self._in_word = self._in_word, False
+        for word in _WORD.finditer(text):
+            if word.start() or not goes_on:
+                yield Row(self.line, None, NO_OBJECT)
+            self._in_word = word.end() == len(text)
 
     def _is_brace(self, token: bytes, at: int) -> bool:
         if token == b"\\":
@@ -209,5 +250,5 @@ def _row(number: int, text: bytes) -> Row:
         except (ValueError, RecursionError) as error:
             return Row(number, None, f"it is no JSON: {error}")
     if not isinstance(value, dict):
-        return Row(number, None, "it is no object")
+        return Row(number, None, NO_OBJECT)
     return Row(number, value, size=len(text))

@@ -24,6 +24,7 @@ from llmevents.ledger._import_values import (
     parsed,
     stated,
     text,
+    with_total,
 )
 from llmevents.ledger._record import Record, timestamp
 from llmevents.ledger._schema import SCHEMA_VERSION
@@ -89,7 +90,7 @@ def of_tracker(row: Mapping[str, Any]) -> Record:
     return stated(
         {
             "schema_version": SCHEMA_VERSION,
-            "id": text(row.get("id")) or id_of(row),
+            "id": _id(row),
             "event": event,
             "timestamp": timestamp(begin),
             "status": status if status in STATUSES else "error",
@@ -103,13 +104,24 @@ def of_tracker(row: Mapping[str, Any]) -> Record:
             "error_message": None if message is None else clean_text(message),
             **{name: text(row.get(name)) for name in _CONTEXT},
             "duration_ns": from_milliseconds(row.get("latency_ms")),
-            **{name: integer(row.get(name)) for name in _TOKENS},
+            **with_total(event, {name: integer(row.get(name)) for name in _TOKENS}),
             "cost_nano_usd": cost,
             "metadata": clean_metadata({"additional_params": parameters})
             if parameters
             else None,
         }
     )
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    """Return the id of a row, or one made of it where it is none or a mere number.
+
+    Numbers are those of rows in one file: in others they are of other calls.
+    """
+    found = row.get("id")
+    if isinstance(found, str) and found.strip() and not found.strip().isdigit():
+        return found
+    return id_of(row)
 
 
 _CONTEXT = (

@@ -10,7 +10,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import Any, NamedTuple
 
-from llmevents.ledger._record import LARGEST
+from llmevents.ledger._record import LARGEST, total_tokens
 from llmevents.llm._money import NANO, written
 
 
@@ -39,6 +39,9 @@ _MOMENT = re.compile(
     r"(?:Z|UTC|([+-])(\d\d):?(\d\d)?)?",
     re.ASCII | re.IGNORECASE,
 )
+HOURS, MINUTES = 24, 60
+"""What the offset of a time zone is below. Others would move a call by days."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -55,12 +58,15 @@ def nanoseconds(moment: object) -> int | None:
     found = _MOMENT.fullmatch(moment.strip()) if isinstance(moment, str) else None
     if found is None:
         return None
-    day, time, fraction, sign, hours, minutes = found.groups()
+    day, time, fraction, sign, *zone = found.groups()
+    hours, minutes = (int(part or 0) for part in zone)
+    if hours >= HOURS or minutes >= MINUTES:
+        return None
     try:
         since = datetime.fromisoformat(f"{day}T{time}+00:00") - _EPOCH
     except ValueError:
         return None
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    offset = timedelta(hours=hours, minutes=minutes)
     since += offset if sign == "-" else -offset
     whole = (since.days * 86_400 + since.seconds) * 1_000_000_000
     ns = whole + int(f"{fraction or '':0<9}")
@@ -132,6 +138,15 @@ def id_of(row: Mapping[str, Any]) -> str:
     """Return an id for a row that has none: the same for the same row."""
     canonical = json.dumps(row, sort_keys=True, separators=(",", ":"))
     return f"import-{sha256(canonical.encode()).hexdigest()[:32]}"
+
+
+def with_total(event: str, tokens: dict[str, int | None]) -> dict[str, int | None]:
+    """Return *tokens* of a call with the total, if it is not stated but known."""
+    total = tokens.get("total_tokens")
+    if total is None:
+        entered, left = tokens.get("input_tokens"), tokens.get("output_tokens")
+        total = total_tokens(event, entered, left)
+    return {**tokens, "total_tokens": total}
 
 
 def stated(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from os import PathLike
@@ -35,9 +36,10 @@ class Counts(NamedTuple):
     """What became of the records so far, in this process.
 
     Attributes:
-        written: In the file.
+        written: In the file, and on the disk if that was asked for.
         refused: Not in the file, by reason: ``disk_full``, ``read_only``, ``locked``,
-            ``interrupted`` or ``error``.
+            ``interrupted`` or ``error``. With ``"power"``, those are counted here too
+            that are in the file, while waiting for the disk has failed.
         repaired: Bytes of unfinished lines that were cut off.
     """
 
@@ -62,7 +64,8 @@ class JsonlStore:
     written as soon as that one is.
 
     Args:
-        path: The file.
+        path: The file. One that is relative belongs to the directory that is the
+            current one now, wherever the process goes later.
         durability: ``"process"`` or ``"power"``. To be told later, in batches, give
             the store to a background writer.
         rotation: When to set the file aside; None: never.
@@ -81,7 +84,7 @@ class JsonlStore:
         if durability not in DURABILITIES:
             expected = " or ".join(map(repr, DURABILITIES))
             raise OptionError(durability, "durability", expected)
-        self.path = Path(path)
+        self.path = Path(os.path.abspath(path))
         self._sync = durability == "power"
         self._rotation = rotation
         self._file = AppendFile(self.path, rotation)
@@ -118,25 +121,31 @@ class JsonlStore:
             inside.add(me)
             with self._lock:
                 if not turn.is_done:
-                    self._write_waiting()
+                    self._write_waiting(turn)
                 while self._pending:
-                    self._write([self._pending.popleft()])
+                    self._waiting.append(_Turn([self._pending.popleft()]))
+                    self._write_waiting(self._waiting[-1])
         finally:
             inside.discard(me)
 
-    def _write_waiting(self) -> None:
-        turns: list[_Turn] = []
-        lines: list[bytes] = []
-        while self._waiting:
-            turn = self._waiting.popleft()
-            turns.append(turn)
-            lines += turn.lines
+    def _write_waiting(self, mine: _Turn) -> None:
+        """Write the lines of all that wait. Who is interrupted gives up its own only.
+
+        A turn waits until nothing can happen to its lines any more: the other threads,
+        whose turn comes then, write what is left of theirs.
+        """
+        waiting, share = self._waiting, _Share()
+        turns = len(waiting)
         try:
-            self._write(lines)
-        finally:
-            # What became of them is counted, whatever it was.
-            for turn in turns:
-                turn.is_done = True
+            for number in range(turns):
+                share.take(waiting[number])
+            self._write(share)
+        except BaseException:  # of a signal handler
+            self._refused["interrupted"] += len(mine.left())
+            waiting.remove(mine)
+            raise
+        for _ in range(turns):
+            waiting.popleft()
 
     def counts(self) -> Counts:
         """Return what became of the records so far."""
@@ -174,24 +183,35 @@ class JsonlStore:
         self._written = 0
         self._file.close()
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, share: _Share) -> None:
         """Write lines at once, or as many at once as a file may have."""
-        left = len(lines)
-        try:
-            for piece in [lines] if len(lines) == 1 else self._pieces(lines):
-                self._append(piece)
-                left -= len(piece)
-        except BaseException:  # of a signal handler; what was written is taken back
-            self._refused["interrupted"] += left
-            raise
+        lines = share.lines
+        for piece in [lines] if len(lines) == 1 else self._pieces(lines):
+            self._append(piece, share)
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _append(self, lines: list[bytes], share: _Share) -> None:
+        file, number = self._file, len(lines)
+        before, written, settled = (
+            file.appended,
+            self._written + number,
+            share.settled + number,
+        )
         try:
-            self._file.append(b"".join(lines), sync=self._sync)
+            file.append(b"".join(lines), sync=self._sync)
+            self._written = written
+            share.settled = settled
         except OSError as error:
-            self._refused[_reason(error)] += len(lines)
-        else:
-            self._written += len(lines)
+            self._refused[_reason(error)] += number
+            share.settled = settled
+        except BaseException:
+            # Those that are in the file already must not be written again.
+            if file.appended != before:
+                if self._sync:
+                    self._refused["interrupted"] += number
+                else:
+                    self._written = written
+                share.settled = settled
+            raise
 
     def _pieces(self, lines: list[bytes]) -> Iterator[list[bytes]]:
         most = None if self._rotation is None else self._rotation.size
@@ -207,14 +227,43 @@ class JsonlStore:
             yield piece
 
 
+class _Share:
+    """Lines of several threads that one of them writes."""
+
+    __slots__ = ("lines", "settled")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.settled = 0
+        """How many of them, from the first, are written, or counted as refused."""
+
+    def take(self, turn: _Turn) -> None:
+        """Add what is left of a turn's lines."""
+        self.lines += turn.left()
+        turn.place = (self, len(self.lines))
+
+
 class _Turn:
     """Lines that a thread waits for to be written, by itself or by another one."""
 
-    __slots__ = ("is_done", "lines")
+    __slots__ = ("lines", "place")
 
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
-        self.is_done = False
+        self.place: tuple[_Share, int] | None = None
+        """What the lines are written with, and how many those are up to the last."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all lines are written, or counted as refused."""
+        return self.place is not None and self.place[0].settled >= self.place[1]
+
+    def left(self) -> list[bytes]:
+        """Return the lines that nothing has become of yet."""
+        if self.place is None:
+            return self.lines
+        share, end = self.place
+        return self.lines[max(0, len(self.lines) - max(0, end - share.settled)) :]
 
 
 def _reason(error: OSError) -> str:

@@ -32,8 +32,9 @@ EXPECTED = (
 )
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
-_SECRET = re.compile(r"(?<=[?&])(password|sslpassword)=[^&]*")
+# A name may have an @, and a password anything: it ends with the last @ there is.
+_PASSWORD = re.compile(r"(?<=://)([^/:]*):.*@", re.DOTALL)
+_SECRET = re.compile(r"(?<=[?&])(password|sslpassword)=[^&]*", re.IGNORECASE)
 
 
 class StoreError(LLMEventsError, ValueError):
@@ -136,7 +137,7 @@ def find(store: str | PathLike[str]) -> Place:
         reason = f"is of type {type(store).__name__}, not text"
         raise StoreError(store, reason) from None
     if not text.strip() or "\0" in text:
-        raise StoreError(text, "is no path")
+        raise StoreError(name_of(text), "is no path")
     scheme = _SCHEME.match(text) if isinstance(store, str) else None
     if scheme is not None:
         return _of_url(text, scheme[0].lower())

@@ -36,6 +36,9 @@ HANDLED = frozenset({SPANS, "kind"})
 LARGEST = 2**63 - 1
 """What SQL's integers, and Parquet's, can state."""
 
+INPUT_ALONE = frozenset({"llm.embedding", "llm.rerank", "llm.moderation"})
+"""Events of calls that put out no tokens: their input is all there is."""
+
 
 def record_of(  # noqa: C901  # functions for its parts would cost the caller more
     event: EventName, measurements: Measurements, metadata: Metadata, now_ns: int
@@ -80,10 +83,34 @@ def record_of(  # noqa: C901  # functions for its parts would cost the caller mo
             record[column] = number
         elif (count := _integer(number)) is not None:
             record[column] = count
+    if "total_tokens" not in record and record["event"] in INPUT_ALONE:
+        _add_total(record)
     if rest:
         # Those of spans are clean already; `Bus.execute` passes on anything.
         record["metadata"] = rest if SPANS in metadata else clean_metadata(rest)
     return record
+
+
+def total_tokens(event: str, entered: int | None, left: int | None) -> int | None:
+    """Return what input and output come to; None if that is unknown.
+
+    Args:
+        event: Of the call: some put out no tokens, so that the input is all.
+        entered: Input.
+        left: Output.
+    """
+    if entered is None:
+        return None
+    if left is None:
+        return entered if event in INPUT_ALONE else None
+    return entered + left if entered + left <= LARGEST else None
+
+
+def _add_total(record: Record) -> None:
+    entered, left = record.get("input_tokens"), record.get("output_tokens")
+    total = total_tokens(record["event"], entered, left)
+    if total is not None:
+        record["total_tokens"] = total
 
 
 def timestamp(ns: int) -> str:

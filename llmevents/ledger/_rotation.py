@@ -30,6 +30,9 @@ CUTS = {"hour": 13, "day": 10, "month": 7}
 PACKED = ".gz"
 UNFINISHED = ".tmp"
 
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+"""How an unfinished file is opened: what a packer that was killed has left is reused."""
+
 PATIENCE = 5.0
 """Seconds to wait for a writer, which needs microseconds."""
 
@@ -120,13 +123,16 @@ class Rotation:
 
     def look_after(self, path: Path) -> None:
         """Pack what is set aside of *path*, and delete what is too old. Never raises."""
+        # One that cannot be packed, or deleted, must not cost the others.
         with suppress(OSError):
-            if self._pack:
-                for aside in list(set_aside(path)):
-                    if aside.suffix != PACKED:
+            for aside in list(set_aside(path)):
+                if self._pack and aside.suffix != PACKED:
+                    with suppress(OSError):
                         pack(aside)
-            for old in self._too_old(path):
-                old.unlink(missing_ok=True)
+        with suppress(OSError):
+            for old in [*self._too_old(path), *_left_over(path)]:
+                with suppress(OSError):
+                    old.unlink(missing_ok=True)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until nothing is being packed."""
@@ -168,9 +174,22 @@ def set_aside(path: Path) -> Iterator[Path]:
     """Yield the files that were set aside of *path*, packed ones too, in no order."""
     for file in path.parent.iterdir():
         plain = file.with_suffix("") if file.suffix == PACKED else file
-        is_ours = plain.suffix == path.suffix and plain.stem.startswith(path.stem)
-        if is_ours and _STAMPED.fullmatch(plain.stem.removeprefix(path.stem)):
+        if _is_set_aside(plain, path):
             yield file
+
+
+def _left_over(path: Path) -> Iterator[Path]:
+    """Yield what killed packers have left of files that are not there any more."""
+    for file in path.parent.iterdir():
+        plain = file.with_name(file.name.removesuffix(f"{PACKED}{UNFINISHED}"))
+        if plain != file and _is_set_aside(plain, path) and not plain.exists():
+            yield file
+
+
+def _is_set_aside(plain: Path, path: Path) -> bool:
+    is_ours = plain.suffix == path.suffix and plain.stem.startswith(path.stem)
+    stamp = plain.stem.removeprefix(path.stem)
+    return is_ours and _STAMPED.fullmatch(stamp) is not None
 
 
 def pack(path: Path) -> None:
@@ -179,25 +198,29 @@ def pack(path: Path) -> None:
     Raises:
         OSError: It cannot be packed, and stays as it is.
     """
-    unfinished = Path(f"{path}{PACKED}.{os.getpid()}{UNFINISHED}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with path.open("rb+") as source:
+        # A writer that has not noticed yet that the file was renamed would go on.
+        _lock(source)
+        if os.fstat(source.fileno()).st_nlink:
+            _pack_locked(path, source)
+        # Or another packer was faster.
+
+
+def _pack_locked(path: Path, source: BinaryIO) -> None:
+    # Its name is that of no packer: whoever has the source's lock is the only one.
+    unfinished = Path(f"{path}{PACKED}{UNFINISHED}")
+    descriptor = os.open(unfinished, FLAGS, MODE)
     try:
-        descriptor = os.open(unfinished, flags, MODE)
-        with path.open("rb+") as source, os.fdopen(descriptor, "wb") as target:
-            # A writer that has not noticed yet that the file was renamed would go on.
-            _lock(source)
-            if not os.fstat(source.fileno()).st_nlink:
-                unfinished.unlink()
-                return  # another process has packed it meanwhile
+        with os.fdopen(descriptor, "wb") as target:
             with gzip.GzipFile(fileobj=target, mode="wb", filename="") as packed:
                 shutil.copyfileobj(source, packed)
             target.flush()
             os.fsync(target.fileno())
-            # While it is locked: who comes next sees that it is longer, and looks.
-            source.write(b"\n")
-            source.flush()
-            unfinished.rename(f"{path}{PACKED}")
-            path.unlink(missing_ok=True)
+        # While it is locked: who comes next sees that it is longer, and looks.
+        source.write(b"\n")
+        source.flush()
+        unfinished.rename(f"{path}{PACKED}")
+        path.unlink(missing_ok=True)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
