@@ -216,6 +216,9 @@ def _complaint_of_configure() -> str:
         pytest.param("prices = 5", "prices to be a table with models", id="number"),
         pytest.param('[prices]\nmodels = "x"', "models to be a table", id="no-table"),
         pytest.param("[prices]\nmodls = {}", "without the key 'modls'", id="key"),
+        pytest.param(
+            "[prices.models.m-1.5]\ninput = 1", "has quotes around it", id="dotted-name"
+        ),
         pytest.param("[pricse]\nbuilt_in = true", "nearest: 'prices'", id="setting"),
         pytest.param(
             '[prices]\nlitellm_prices = "${LIST}"', "(LIST is not)", id="variable"
