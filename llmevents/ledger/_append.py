@@ -170,7 +170,7 @@ class AppendFile:
     def _append_here(self, descriptor: int, lines: bytes) -> bool:
         """Append to the open file; False if that is not the file any more."""
         try:
-            if not self._lock(descriptor):
+            if not try_lock(descriptor) and not self._lock(descriptor):
                 return False
             size = os.lseek(descriptor, 0, os.SEEK_END)
             if size != self._end or time.monotonic() >= self._look_again:
@@ -335,7 +335,7 @@ def repair(descriptor: int) -> int:
         return 0
     tail = os.pread(descriptor, size - start, start)
     head = os.pread(descriptor, BLOCK, 0)
-    if _is_whole(tail) or not (_is_begun(head) and _is_begun(tail)):
+    if _is_whole(tail) or not _is_torn(tail, start, head):
         os.write(descriptor, b"\n")
         return 0
     os.ftruncate(descriptor, start)
@@ -351,15 +351,15 @@ def _is_whole(line: bytes) -> bool:
     return True
 
 
-def _is_begun(line: bytes) -> bool:
-    """Whether this can be a line of ours, or what a loss of power has left of one.
+def _is_torn(tail: bytes, start: int, head: bytes) -> bool:
+    """Whether this can be a part of a line of ours, in a file that begins with *head*.
 
-    That may be nothing but the zeros with which a file system stands in for it.
+    A file system may stand in with zeros for what a loss of power has kept from it.
     """
-    begun = line.rstrip(b"\0")
-    return begun.startswith(BEGINNINGS) or any(
-        beginning.startswith(begun) for beginning in BEGINNINGS
-    )
+    if head.startswith(BEGINNINGS):
+        return tail.lstrip(b"\0")[:1] in b"{"
+    part = tail.rstrip(b"\0")
+    return not start and any(beginning.startswith(part) for beginning in BEGINNINGS)
 
 
 def _after_last_newline(descriptor: int, size: int) -> int:

@@ -13,7 +13,7 @@ from typing import IO, Literal, TypeAlias, get_args
 from llmevents._errors import OptionError
 from llmevents.ledger._export_file import Target, opened
 from llmevents.ledger._export_parquet import write_parquet
-from llmevents.ledger._export_values import harmless, row_of
+from llmevents.ledger._export_values import harmless, harmless_json, row_of
 from llmevents.ledger._query import ALL, Engine, Filter
 from llmevents.ledger._record import Record, encode
 from llmevents.ledger._schema import COLUMNS, TASK_EVENT
@@ -22,6 +22,11 @@ from llmevents.ledger._schema import COLUMNS, TASK_EVENT
 Format: TypeAlias = Literal["json", "jsonl", "csv", "parquet"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
+
+AS_JSON = frozenset(
+    column.name for column in COLUMNS if column.kind in ("texts", "object")
+)
+"""Columns that are JSON where every value is of one type."""
 
 Progress: TypeAlias = "Callable[[int], object]"
 """Is told of how many records more."""
@@ -45,7 +50,8 @@ def export(
     - ``"jsonl"``: a line for each, exactly as it is kept; what `import_file` reads.
     - ``"json"``: the same records as one array.
     - ``"csv"``: a line for each, with the columns of ``COLUMNS``. For people and their
-      spreadsheets: texts that could be formulas get an apostrophe before them, and
+      spreadsheets: texts that could be formulas get an apostrophe before them, also
+      inside of a text after ``;`` and ``|``, which some take for the end of a cell;
       what cannot be printed is escaped (a newline is ``\n``). Unknown is empty;
       lists and metadata are JSON.
     - ``"parquet"``: the same columns, integers as BIGINT, times as TIMESTAMP in UTC.
@@ -128,16 +134,19 @@ def write_csv(records: Iterable[Record], file: IO[bytes]) -> None:
         names = [column.name for column in COLUMNS]
         writer.writerow(names)
         for record in records:
-            cells = {name: _cell(value) for name, value in row_of(record).items()}
+            row = row_of(record).items()
+            cells = {name: _cell(name, value) for name, value in row}
             writer.writerow([cells.get(name, "") for name in names])
     finally:
         text.detach()
 
 
-def _cell(value: object) -> object:
+def _cell(name: str, value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return harmless(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return harmless_json(value) if name in AS_JSON else harmless(value)
 
 
 _WRITERS: Mapping[Format, Callable[[Iterable[Record], IO[bytes]], None]] = {

@@ -20,7 +20,7 @@ CONTROLS = frozenset("\t\r\n")
 """Likewise, for some of them (OWASP, "CSV Injection")."""
 
 
-_INSIDE = re.compile(rf'([;|]["\s]*)(?=[{re.escape("".join(sorted(FORMULA)))}])')
+_INSIDE = re.compile(rf'([;|]["\s]*)([{re.escape("".join(sorted(FORMULA)))}])')
 """Where a formula begins for spreadsheets that separate cells by these, as they do
 where the comma is of decimals. A tab, which some separate by, is escaped."""
 
@@ -57,8 +57,14 @@ def harmless(text: str) -> str:
     """
     begin = text.lstrip()[:1]
     is_formula = begin in FORMULA or text[:1] in CONTROLS
-    safe = _INSIDE.sub(r"\1'", printable(text))
+    safe = _INSIDE.sub(r"\1'\2", printable(text))
     return f"'{safe}" if is_formula else safe
+
+
+def harmless_json(text: str) -> str:
+    """Return a list or an object as JSON for a cell: it says the same, escaped."""
+    # These are in its texts alone, where any character may be escaped.
+    return _INSIDE.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", text)
 
 
 def _text(value: object) -> str | None:

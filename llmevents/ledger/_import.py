@@ -16,7 +16,7 @@ from llmevents.ledger._import_read import Row, rows_of
 from llmevents.ledger._import_tracker import of_tracker
 from llmevents.ledger._import_values import Fault, RowError, nanoseconds
 from llmevents.ledger._jsonl import JsonlStore
-from llmevents.ledger._record import _CONVERTERS, Record
+from llmevents.ledger._record import _CONVERTERS, Record, encode
 from llmevents.ledger._schema import COLUMNS, SCHEMA_VERSION
 
 
@@ -264,11 +264,17 @@ def _own(row: Mapping[str, Any]) -> Record:
     if not is_written or nanoseconds(moment) is None:
         msg = "timestamp is no moment"
         raise RowError(msg)
-    return {
+    record = {
         name: fitted
         for name, value in row.items()
         if (fitted := _FIT.get(name, _as_it_is)(value)) is not None
     }
+    try:
+        encode(record)
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise RowError(msg) from None
+    return record
 
 
 def _as_it_is(value: object) -> object:

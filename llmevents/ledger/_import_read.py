@@ -148,7 +148,8 @@ class _Scan:
         start = 0  # of the element, or of what is between two
         for found in _TOKEN.finditer(chunk):
             at, token = found.start(), found[0]
-            if not self.depth:
+            is_outside = not self.depth
+            if is_outside:
                 yield from self._between(chunk[start:at], token, at)
                 start = at if self.depth else at + 1
             elif token == b"\n":

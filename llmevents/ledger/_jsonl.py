@@ -123,8 +123,9 @@ class JsonlStore:
                 if not turn.is_done:
                     self._write_waiting(turn)
                 while self._pending:
-                    self._waiting.append(_Turn([self._pending.popleft()]))
-                    self._write_waiting(self._waiting[-1])
+                    turn = _Turn([self._pending.popleft()])
+                    self._waiting.append(turn)
+                    self._write_waiting(turn)
         finally:
             inside.discard(me)
 
@@ -141,7 +142,8 @@ class JsonlStore:
                 share.take(waiting[number])
             self._write(share)
         except BaseException:  # of a signal handler
-            self._refused["interrupted"] += len(mine.left())
+            if left := len(mine.left()):
+                self._refused["interrupted"] += left
             waiting.remove(mine)
             raise
         for _ in range(turns):
@@ -190,12 +192,10 @@ class JsonlStore:
             self._append(piece, share)
 
     def _append(self, lines: list[bytes], share: _Share) -> None:
+        """Write lines at once; they are settled in one step, or not at all."""
         file, number = self._file, len(lines)
-        before, written, settled = (
-            file.appended,
-            self._written + number,
-            share.settled + number,
-        )
+        before, written = file.appended, self._written + number
+        settled = share.settled + number
         try:
             file.append(b"".join(lines), sync=self._sync)
             self._written = written
@@ -239,7 +239,9 @@ class _Share:
 
     def take(self, turn: _Turn) -> None:
         """Add what is left of a turn's lines."""
-        self.lines += turn.left()
+        if turn.place is not None:
+            turn.lines = turn.left()
+        self.lines += turn.lines
         turn.place = (self, len(self.lines))
 
 

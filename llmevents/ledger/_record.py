@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -142,9 +143,15 @@ def encode(record: Record) -> bytes:
 
 
 def narrowed(value: Any) -> Any:  # noqa: ANN401  # any part of a record
-    """Return *value* with integers beyond 64 bits as text: readers make floats of them."""
+    """Return *value* as all readers of JSON know it.
+
+    Integers beyond 64 bits are text, as readers make floats of them; floats that are no
+    numbers are null, as orjson has it.
+    """
     if type(value) is int:
         return value if -(2**63) <= value < 2**64 else _digits(value)
+    if type(value) is float:
+        return value if isfinite(value) else None
     if isinstance(value, dict):
         return {key: narrowed(item) for key, item in value.items()}
     return list(map(narrowed, value)) if isinstance(value, list) else value

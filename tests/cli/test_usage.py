@@ -451,6 +451,35 @@ def test_damaged_lines_are_told_of(nothing_set: Path) -> None:
     assert "2 lines are no record and not counted, the first at byte" in ran.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "--event", "llm.chat"],
+        ["show", "--event", "llm.chat", "--json"],
+        ["tail", "--lines", "1"],
+        ["summary"],
+        ["export", "--tasks"],
+        ["export", "--tasks", "--format", "csv"],
+    ],
+)
+def test_a_record_of_odd_values_is_shown(
+    nothing_set: Path, arguments: list[str]
+) -> None:
+    """Whatever wrote the file."""
+    odd: dict[str, Any] = {
+        "cost_nano_usd": "abc",
+        "input_tokens": "5",
+        "output_tokens": 1.5,
+        "duration_ns": [],
+        "http_status": {},
+        "model": 7,
+        "user_id": True,
+    }
+    Path("odd.jsonl").write_text(json.dumps(call(1, **odd)) + "\n")
+
+    assert usage(*arguments, "--store", "odd.jsonl").status == 0
+
+
 def test_one_damaged_line_is_told_of(nothing_set: Path) -> None:
     kept = store("jsonl", nothing_set)
     with Path(kept).open("ab") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,20 @@ def test_without_a_ledger_it_says_how_to_have_one(nothing_set: Path) -> None:
     assert "LLMEVENTS_REPORTERS__LEDGER=true" in ran.err
     assert "--store sqlite:///" in ran.err
     assert list(nothing_set.iterdir()) == []
+
+
+def test_an_import_without_a_ledger_says_where_to(nothing_set: Path) -> None:
+    Path("calls.jsonl").write_text(json.dumps(call(1)))
+
+    ran = usage("import", "calls.jsonl")
+    told = "llmevents usage import FILE --store sqlite:///llmevents.db"
+    followed = usage(*told.replace("FILE", "calls.jsonl").split()[2:])
+
+    assert (ran.status, ran.out) == (1, "")
+    assert "no ledger is configured here" in ran.err
+    assert told in ran.err
+    assert "usage summary" not in ran.err
+    assert followed.status == 0
 
 
 def test_the_default_file_is_found_whoever_has_made_it(nothing_set: Path) -> None:

@@ -59,6 +59,15 @@ def test_money_has_as_many_decimals_as_it_takes(nano: int | None, text: str) -> 
     assert shown.money(nano) == text
 
 
+@pytest.mark.parametrize("odd", ["abc", "5", 1.5, True, [], {}, float("nan")])
+def test_what_is_no_number_is_unknown(odd: object) -> None:
+    """A file of JSON lines may hold anything."""
+    assert shown.count(odd) == shown.UNKNOWN
+    assert shown.money(odd) == shown.money(odd, 2) == shown.UNKNOWN
+    assert shown.duration(odd) == shown.UNKNOWN
+    assert shown.decimals_for([odd]) == shown.decimals_for([])
+
+
 def test_money_of_a_column_has_the_same_decimals() -> None:
     amounts = [123_000_000_000, 517_000, None, 0]
     decimals = shown.decimals_for(amounts)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from llmevents.cli import _usage_progress, _usage_transfer
 from llmevents.ledger import _export_otlp
 from tests.cli.test_usage_store import Terminal
-from tests.cli.usage_stores import CALLS, call, store, usage
+from tests.cli.usage_stores import CALLS, NOW, call, store, usage
 
 
 def test_an_export_is_what_an_import_reads(kept: str) -> None:
@@ -71,6 +72,12 @@ def test_a_file_that_is_there_is_kept(kept_in_sqlite: str) -> None:
         (["--format", "csv", "--endpoint", "http://x"], "takes --format otlp"),
         (["--endpoint", "nowhere"], "expected endpoint to be"),
         (["--format", "yaml"], "parquet"),
+        (["-o", ""], "expected a file's name, or - for stdout, got ''"),
+        (
+            ["--format", "otlp", "--endpoint", "http://x", "-o", "calls.json"],
+            "OTLP goes to the --endpoint, not to a file",
+        ),
+        (["--endpoint", "http://x", "-o", "x"], "OTLP goes to the --endpoint"),
     ],
 )
 def test_what_cannot_be_exported_is_a_usage_error(
@@ -82,11 +89,25 @@ def test_what_cannot_be_exported_is_a_usage_error(
     assert message in " ".join(ran.err.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("command", [["export"], ["report", "--user", "ada"]])
+def test_a_file_that_cannot_be_made_is_called_as_it_was_given(
+    kept_in_sqlite: str, command: list[str]
+) -> None:
+    Path("file").touch()
+
+    nowhere = usage(*command, "-o", "nodir/x.json", "--store", kept_in_sqlite)
+    in_file = usage(*command, "-o", "file/x.json", "--store", kept_in_sqlite)
+    unnamed = usage(*command, "-o", "", "--store", kept_in_sqlite)
+
+    err = "llmevents: nodir/x.json: No such file or directory\n"
+    assert nowhere == (1, "", err)
+    assert in_file == (1, "", "llmevents: file/x.json: Not a directory\n")
+    assert (unnamed.status, unnamed.out) == (2, "")
+
+
 def test_parquet_is_not_written_to_a_terminal(
     kept_in_sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import typer
-
     from llmevents.cli._usage_options import Selection
     from tests.cli.usage_stores import NOW
 
@@ -259,6 +280,8 @@ def test_nothing_to_delete_is_no_error(kept_in_sqlite: str) -> None:
         (["--user", "ada", "--before", "7d"], "say what to delete by one of"),
         (["--before", "someday"], "is no moment"),
         (["--keep-days", "1e300"], "no calendar"),
+        (["--keep-days", "inf"], "no calendar"),
+        (["--keep-days", "nan"], "--keep-days"),
     ],
 )
 def test_what_cannot_be_deleted_is_a_usage_error(
@@ -268,6 +291,13 @@ def test_what_cannot_be_deleted_is_a_usage_error(
 
     assert (ran.status, ran.out) == (2, "")
     assert message in " ".join(ran.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("days", [1e300, float("inf"), float("nan")])
+def test_before_the_calendar_there_was_nothing_to_keep(days: float) -> None:
+    """The click that older versions of typer use lets NaN through ranges."""
+    with pytest.raises(typer.BadParameter, match="no calendar"):
+        _usage_transfer._days_ago(NOW, days)
 
 
 def test_records_of_files_go_with_their_files(nothing_set: Path) -> None:

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
-from llmevents.cli import _usage_watch
+from llmevents.cli import _usage_commands, _usage_watch
 from llmevents.cli._usage_options import Selection
 from llmevents.cli._usage_watch import Watcher, frame, watch
 from llmevents.ledger._open import open_engine
@@ -180,6 +181,23 @@ def test_a_terminal_gets_a_screen_and_errors_are_shown_there(
     assert terminal.text.count("\x1b[?1049h") == 1
     assert terminal.text.count("cannot be read now") == 1
     assert terminal.text.count("succeeded") == 3
+
+
+@pytest.mark.parametrize("command", ["tail", "watch"])
+@pytest.mark.parametrize("interval", ["inf", "nan", "86401", "1e300", "0"])
+def test_nobody_waits_for_ever(nothing_set: Path, command: str, interval: str) -> None:
+    kept = store("jsonl", nothing_set)
+
+    ran = usage(command, "--interval", interval, "--store", kept)
+
+    assert (ran.status, ran.out) == (2, "")
+    assert "--interval" in ran.err
+
+
+def test_seconds_that_are_no_number_are_refused_by_any_typer() -> None:
+    """The click that older versions use lets NaN through ranges."""
+    with pytest.raises(typer.BadParameter, match="expected seconds, got nan"):
+        _usage_commands._is_number(float("nan"))
 
 
 def test_the_moment_is_that_of_the_picture(nothing_set: Path) -> None:

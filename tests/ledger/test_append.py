@@ -194,3 +194,122 @@ def test_directories_that_are_made_are_on_the_disk_too(
     store.add(record("1"))
     store.add(record("2"))
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_directories_are_on_the_disk_too_if_the_first_record_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(appending, "sync_directory", synced.append)
+
+    def fail(descriptor: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = JsonlStore(tmp_path / "a" / "calls.jsonl", durability="power")
+    with monkeypatch.context() as patched:
+        patched.setattr(appending, "repair", fail)
+        store.add(record("1"))
+    store.add(record("2"))
+    assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_a_file_that_is_being_packed_holds_nobody_up(path: Path) -> None:
+    """Whoever packs it keeps it locked, under its new name, for as long as it takes."""
+    store = JsonlStore(path)
+    store._file = AppendFile(path, patience=0.5)
+    store.add(record("1"))
+    aside = path.rename(path.with_suffix(".aside"))
+    with aside.open("rb") as packer:
+        fcntl.flock(packer, fcntl.LOCK_EX)
+        store.add(record("2"))
+    assert store.counts() == (2, {}, 0)
+    assert [ids(aside), ids(path)] == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("patience", [0.0, JOIN_TIMEOUT])
+def test_a_file_that_is_renamed_while_somebody_waits_for_it_is_made_anew(
+    patience: float, is_open: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(encode(record("0")))
+    aside = path.with_suffix(".aside")
+    store = JsonlStore(path)
+    store._file = AppendFile(path, patience=patience)
+    if is_open:
+        store._file._open()
+    try_lock = appending.try_lock
+
+    def renaming(descriptor: int) -> bool:
+        is_locked = try_lock(descriptor)
+        if not is_locked and not aside.exists():
+            path.rename(aside)
+        return is_locked
+
+    monkeypatch.setattr(appending, "try_lock", renaming)
+    with path.open("rb") as packer:
+        fcntl.flock(packer, fcntl.LOCK_EX)
+        store.add(record("1"))
+    assert store.counts() == (1, {}, 0)
+    assert [ids(aside), ids(path)] == [["0"], ["1"]]
+
+
+@pytest.mark.parametrize("name", ["try_lock", "unlock"])
+def test_an_interruption_leaves_no_lock(
+    name: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of a signal handler, just after it was taken or before it is let go."""
+    store = JsonlStore(path)
+    store.add(record("1"))
+    try_lock = appending.try_lock
+
+    def interrupt(descriptor: int) -> bool:
+        try_lock(descriptor)
+        monkeypatch.undo()
+        raise KeyboardInterrupt(name)
+
+    monkeypatch.setattr(appending, name, interrupt)
+    with pytest.raises(KeyboardInterrupt, match=name):
+        store.add(record("2"))
+    with path.open("rb") as other:
+        assert try_lock(other.fileno())
+    store.add(record("3"))
+    assert [one for one in ids(path) if one != "2"] == ["1", "3"]
+
+
+def test_what_an_interrupted_write_has_written_is_taken_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = JsonlStore(path)
+    store.add(record("1"))
+    write = os.write
+
+    def interrupt(descriptor: int, data: bytes) -> int:
+        write(descriptor, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            store.add(record("2"))
+    store.add(record("3"))
+    assert ids(path) == ["1", "3"]
+    assert store.counts() == (2, {"interrupted": 1}, 0)
+
+
+def test_a_file_that_cannot_be_renamed_is_written_further(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that may be written, in a directory that may not."""
+
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(source))
+
+    store = JsonlStore(path, rotation=Rotation(size=1, pack=False))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        store.add(record("1"))
+        store.add(record("2"))
+    store.add(record("3"))
+    (aside,) = set_aside(path)
+    assert [ids(aside), ids(path)] == [["1", "2"], ["3"]]
+    assert store.counts() == (3, {}, 0)

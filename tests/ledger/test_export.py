@@ -146,10 +146,38 @@ def test_no_text_becomes_a_formula_a_row_or_a_control_sequence_in_csv() -> None:
         assert harmless(text).startswith("'")
 
 
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+@pytest.mark.parametrize("quoted", ["", ", and, 'more'", '"', '" "'])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_text_becomes_a_formula_where_cells_are_separated_otherwise(
+    formula: str, quoted: str, separator: str
+) -> None:
+    """By semicolons, say, as where the comma is of decimals."""
+    text = f"a{quoted}{separator} {quoted}{formula}{separator}{formula}"
+    record: Record = {
+        "id": "1",
+        "timestamp": timestamp(0),
+        "event": text,
+        "model": f'"{text}"',
+        "features": [text, f'"{text}"'],
+        "metadata": {text: text},
+    }
+    data = exported(PlainEngine([record]), "csv")
+    read = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator)
+    found = [cell for row in read for cell in row]
+    assert found
+    assert not [cell for cell in found if cell.lstrip(' "')[:1] in FORMULA]
+    (row,) = cells(data)
+    assert json.loads(row["metadata"]) == record["metadata"]
+    assert json.loads(row["features"]) == record["features"]
+
+
 @pytest.mark.parametrize(
     ("text", "cell"),
     [
         ("gpt-4o", "gpt-4o"),
+        ("a; b | c;-d|e", "a; b | c;'-d|e"),
+        ('a;" =1|\uff1d', "a;\" '=1|'\uff1d"),
         ("a=b", "a=b"),
         ("-5", "'-5"),
         ("\t=1", "'\\t=1"),
@@ -299,6 +327,17 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="it broke"):
         export(engine, "csv", path, overwrite=True)
     assert path.read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_made_is_called_as_it_was_given(
+    engine: PlainEngine, tmp_path: Path
+) -> None:
+    path = tmp_path / "nowhere" / "calls.json"
+    with pytest.raises(FileNotFoundError, match="No such file") as raised:
+        export(engine, "json", path)
+    assert raised.value.filename == str(path)
+    with pytest.raises(OptionError, match="expected target to be a file's name"):
+        export(engine, "json", "")
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,15 @@ def test_what_was_exported_comes_back_as_it_was(
     packed: bool,
 ) -> None:
     kept = [
-        {**record, "status": "success", "metadata": {"n": 2**63, "t": record["model"]}}
+        {
+            **{
+                name: 7 if type(value) is int else value
+                for name, value in record.items()
+            },
+            "schema_version": SCHEMA_VERSION,
+            "status": "success",
+            "metadata": {"n": 2**63, "t": record["model"]},
+        }
         for record in corpus()
     ]
     path = tmp_path / "exported"
@@ -445,6 +454,101 @@ def test_every_field_of_what_is_made_is_a_column(memory: MemoryStore) -> None:
     assert all(record.keys() <= names for record in memory.records)
 
 
+@pytest.mark.parametrize("number", [7, "07", " 12 ", 7.5, True, None, "", [1]])
+def test_rows_of_two_trackers_that_are_merely_numbered_are_different_calls(
+    store: JsonlStore | SqlStore, number: object
+) -> None:
+    one = {**TRACKED, "id": number}
+    other = {**one, "user_id": "user456"}
+    assert import_file(lines(one), store)[:3] == (1, 1, 0)
+    assert import_file(lines(other, one), store)[:3] == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "total"),
+    [
+        ({"api_type": "embedding", "output_tokens": None}, 1000),
+        ({"api_type": "rerank", "output_tokens": ""}, 1000),
+        ({"api_type": "moderation", "output_tokens": 2}, 1002),
+        ({"api_type": "generative"}, 1500),
+        ({"api_type": "generative", "output_tokens": None}, None),
+        ({"api_type": "embedding", "input_tokens": None}, None),
+        ({"input_tokens": 2**63 - 1}, None),
+        ({"total_tokens": 7}, 7),
+    ],
+)
+def test_the_total_of_a_tracked_call_is_what_is_known_of_it(
+    memory: MemoryStore, facts: dict[str, object], total: int | None
+) -> None:
+    """Totals and limits are of total tokens alone."""
+    import_file(lines({**TRACKED, "total_tokens": None, **facts}), memory)
+    assert memory.records[0].get("total_tokens") == total
+
+
+def test_the_total_of_a_call_of_litellm_is_what_is_known_of_it(
+    memory: MemoryStore,
+) -> None:
+    unstated = {**SPENT, "total_tokens": None}
+    embedded = {"call_type": "aembedding", "completion_tokens": None}
+    import_file(lines(unstated, {**unstated, **embedded}), memory)
+    assert [record["total_tokens"] for record in memory.records] == [130, 120]
+
+
+def test_a_value_that_does_not_fit_its_column_is_kept_by_no_store(
+    store: JsonlStore | SqlStore,
+) -> None:
+    """Otherwise stores disagree, and what reads them fails."""
+    odd = call(
+        1,
+        cost_nano_usd="abc",
+        input_tokens="5",
+        output_tokens=-1,
+        duration_ns=1.5,
+        stream="yes",
+        temperature="hot",
+        features="tools",
+        model=7,
+        metadata="none",
+        user_id=None,
+    )
+    fine = call(2, cost_nano_usd=5, stream=True, temperature=0.5, metadata={"a": [1]})
+    assert import_file(lines(odd, fine), store).written == 2
+    found: list[Any]
+    if isinstance(store, JsonlStore):
+        found = [line.record for line in read(store.path)]
+    else:
+        found = sorted(SqlEngine(store.url).each(), key=itemgetter("id"))
+    assert found == [call(1, model="7", features=["tools"]), fine]
+
+
+def test_a_record_is_imported_whatever_is_in_its_metadata(
+    store: JsonlStore | SqlStore,
+) -> None:
+    odd = call(1, temperature=float("nan"), metadata={"n": float("nan"), "t": "\ud800"})
+    deep = json.dumps(call(2, metadata={"a": 0})).replace(
+        '{"a": 0}', '{"a": ' * 600 + "0" + "}" * 600
+    )
+    data = io.BytesIO(lines(odd).getvalue() + deep.encode())
+    found = import_file(data, store)
+    assert found.written + found.damaged == 2
+    assert found.faults in ((), (Fault(2, "it is nested too deeply"),))
+    assert found.written
+
+
+def test_fields_of_others_stay_as_they_are(memory: MemoryStore) -> None:
+    kept = call(1, theirs={"a": 1.5})
+    import_file(lines(kept), memory)
+    assert memory.records == [kept]
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-99-99T99:99:99.000000Z", "1969-12-31T23:59:59.000000Z"]
+)
+def test_a_moment_that_never_was_is_no_moment(memory: MemoryStore, moment: str) -> None:
+    found = import_file(lines(call(1, timestamp=moment)), memory)
+    assert found.faults == (Fault(1, "timestamp is no moment"),)
+
+
 # --- What is damaged ----------------------------------------------------------------
 
 
@@ -516,8 +620,53 @@ def test_in_a_damaged_array_what_is_whole_is_imported(memory: MemoryStore) -> No
     found = import_file(io.BytesIO(data), memory)
     assert [record["id"] for record in memory.records] == ["00001", "00002"]
     assert memory.records[0] == strange
-    assert [fault.line for fault in found.faults] == [5, 17]
-    assert found.faults[1] == Fault(17, "it has no end")
+    assert [fault.line for fault in found.faults] == [5, 6, 6, 6, 17]
+    assert {fault.reason for fault in found.faults[1:4]} == {"it is no object"}
+    assert found.faults[-1] == Fault(17, "it has no end")
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("end", "faults"),
+    [
+        (b"]", []),
+        (b"]\n[]", []),
+        (b"", [Fault(2, "the array has no end")]),
+        (b", ", [Fault(2, "the array has no end")]),
+        (b",\n", [Fault(3, "the array has no end")]),
+        (b',"cut off', [Fault(2, "the array has no end")]),
+        (b',[{"id"', [Fault(2, "it has no end")]),
+    ],
+)
+def test_an_array_that_has_no_end_is_damaged(
+    memory: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    end: bytes,
+    faults: list[Fault],
+    chunk: int,
+) -> None:
+    """Half a file must not look like a whole one."""
+    monkeypatch.setattr(reading, "CHUNK", chunk)
+    data = b"[" + encode(call(1)) + end
+    found = import_file(io.BytesIO(data), memory)
+    assert (found.written, list(found.faults)) == (1, faults)
+    assert found.damaged == len(faults)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 20])
+def test_an_element_that_is_no_object_is_a_damaged_row(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK", chunk)
+    data = b'[1, -2.5e3,\n"a, \\"{b", null,true,[1,[2,{"a":"]"}]],\n%s,[]]' % (
+        encode(call(1, features=["[", "x"]))
+    )
+    found = import_file(io.BytesIO(data), memory)
+    assert (found.read, found.written, found.damaged) == (8, 1, 7)
+    assert [fault.line for fault in found.faults] == [1, 1, 2, 2, 2, 2, 4]
+    marked = import_file(io.BytesIO(reading.MARK + data), memory)
+    assert marked == found or chunk <= len(reading.MARK)
+    assert {fault.reason for fault in found.faults} == {"it is no object"}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
@@ -652,11 +801,15 @@ def test_memory_does_not_grow_with_the_number_of_rows(
         ("1970-01-01T02:00:00+02:00", 0),
         ("1970-01-01T00:00:00-0130", 5_400_000_000_000),
         ("1970-01-01 00:00:00 UTC", 0),
+        ("1970-01-03T00:00:00+23:59", 86_460_000_000_000),
         (0.1, 100_000_000),
         (5, 5_000_000_000),
         ("1969-12-31T23:59:59Z", None),
         ("1970-02-30T00:00:00Z", None),
         ("1970-01-01T25:00:00Z", None),
+        ("1970-03-01T00:00:00+24:00", None),
+        ("1970-03-01T00:00:00-99:99", None),
+        ("1970-03-01T00:00:00+00:60", None),
         ("", None),
         (None, None),
         (True, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -21,7 +22,8 @@ from llmevents import OptionError
 from llmevents.ledger import Durability, JsonlStore, encode, read
 from llmevents.ledger import _append as appending
 from llmevents.ledger._append import AppendFile
-from tests.outcomes import in_child, in_threads
+from llmevents.ledger._rotation import Rotation, set_aside
+from tests.outcomes import JOIN_TIMEOUT, in_child, in_threads
 
 
 @pytest.fixture
@@ -167,11 +169,72 @@ def test_a_torn_tail_longer_than_a_block_is_found(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appending, "BLOCK", 7)
-    path.write_bytes(encode(record("whole")) + b"x" * 100)
+    path.write_bytes(encode(record("whole")) + encode(record("x" * 200))[:100])
     store = JsonlStore(path)
     store.add(record("next"))
     assert ids(path) == ["whole", "next"]
     assert store.counts().repaired == 100
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'{"a": 1}', id="JSON"),
+        pytest.param(b'{"id":7}', id="JSON like ours"),
+        pytest.param(b'{"name":', id="JSON that is torn"),
+        pytest.param(b"notes\nof somebody", id="text"),
+        pytest.param(encode(record("1")) + b"notes", id="text behind ours"),
+        pytest.param(b"\x7fELF\n" + b"\0" * 512, id="zeros"),
+        pytest.param(b"\0\0\1\0", id="zeros at first"),
+        pytest.param(b'# settings\n{"id":', id="like ours at the end"),
+    ],
+)
+def test_nothing_of_a_file_that_is_none_of_ours_is_cut_off(
+    content: bytes, path: Path
+) -> None:
+    path.write_bytes(content)
+    store = JsonlStore(path)
+    store.add(record("next"))
+    assert path.read_bytes() == content + b"\n" + encode(record("next"))
+    assert store.counts() == (1, {}, 0)
+
+
+@pytest.mark.parametrize("whole", [[], ["1"]])
+def test_a_torn_line_of_a_call_is_cut_off(whole: list[str], path: Path) -> None:
+    lines = b"".join(encode(record(one)) for one in whole)
+    torn = encode({"schema_version": 1, **record("torn")})
+    for cut in range(1, len(torn) - 1):
+        path.write_bytes(lines + torn[:cut])
+        store = JsonlStore(path)
+        store.add(record("next"))
+        assert ids(path) == [*whole, "next"]
+        assert store.counts().repaired == cut
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"i\0\0{"id":"', b'\0\0{"schema', b'{"id":"1\0\0"}', b"\0\0"]
+)
+def test_zeros_for_a_part_of_a_torn_line_are_cut_off(torn: bytes, path: Path) -> None:
+    """A loss of power may leave them."""
+    path.write_bytes(encode(record(1)) + torn)
+    store = JsonlStore(path)
+    store.add(record("next"))
+    assert ids(path) == ["1", "next"]
+    assert store.counts().repaired == len(torn)
+
+
+def test_a_relative_path_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = JsonlStore("calls.jsonl")
+    monkeypatch.chdir(other)
+    store.add(record(1))
+    assert store.path == tmp_path / "calls.jsonl"
+    assert ids(store.path) == ["1"]
+    assert list(other.iterdir()) == []
 
 
 def test_damaged_lines_are_told_of_with_their_place(path: Path) -> None:
@@ -303,3 +366,101 @@ def test_finalizers_of_other_threads_wait_their_turn(path: Path) -> None:
         store._file.append(encode(record("first")))
     thread.join()
     assert ids(path) == ["first", "late"]
+
+
+def add_at_once(store: JsonlStore, threads: int, each: int) -> list[str]:
+    """Add records in threads that share a write; return those that are acknowledged."""
+    acknowledged: list[str] = []
+
+    def add(who: int) -> None:
+        names = [f"{who}-{number}" for number in range(each)]
+        try:
+            store.add(*map(record, names))
+        except KeyboardInterrupt:
+            return
+        acknowledged.extend(names)
+
+    def begin() -> None:
+        with store._lock:
+            for worker in workers:
+                worker.start()
+            while len(store._waiting) < threads:
+                workers[0].join(0.001)
+        for worker in workers:
+            worker.join(JOIN_TIMEOUT)
+            assert not worker.is_alive()
+
+    workers = [
+        threading.Thread(target=add, args=(who,), daemon=True) for who in range(threads)
+    ]
+    begin()
+    return acknowledged
+
+
+@pytest.mark.parametrize("interrupted", [{1}, {2}, {1, 2}, {2, 3}, {2, 4}, {1, 2, 3}])
+def test_who_is_interrupted_costs_the_other_threads_nothing(
+    interrupted: set[int], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes for all, and how much of it is done: each is there once."""
+    line = len(encode(record("0-0")))
+    store = JsonlStore(path, rotation=Rotation(size=3 * line, pack=False))
+    append, pieces = store._file.append, iter(range(1, 100))
+
+    def interrupting(lines: bytes, *, sync: bool = False) -> None:
+        if next(pieces) in interrupted:
+            raise KeyboardInterrupt
+        append(lines, sync=sync)
+
+    monkeypatch.setattr(store._file, "append", interrupting)
+    acknowledged = add_at_once(store, threads=4, each=4)
+    found = [
+        one for file in [*set_aside(path), path] if file.exists() for one in ids(file)
+    ]
+    assert len(acknowledged) == 4 * (4 - len(interrupted))
+    assert set(acknowledged) <= set(found)
+    assert len(found) == len(set(found)) == store.counts().written
+    assert sum(store.counts().refused.values()) == 16 - len(found)
+
+
+@pytest.mark.parametrize(
+    ("durability", "where", "counts"),
+    [
+        pytest.param("process", (appending, "unlock"), (12, {}, 0), id="process"),
+        pytest.param("power", (os, "fsync"), (0, {"interrupted": 12}, 0), id="power"),
+    ],
+)
+def test_what_is_in_the_file_when_somebody_is_interrupted_is_not_written_again(
+    durability: Durability,
+    where: tuple[object, str],
+    counts: object,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = JsonlStore(path, durability=durability)
+    store._file._open()
+
+    def interrupt(descriptor: int) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*where, interrupt)
+    acknowledged = add_at_once(store, threads=4, each=3)
+    found = ids(path)
+    assert len(acknowledged) == 9
+    assert len(found) == len(set(found)) == 12
+    assert store.counts() == counts
+
+
+def test_a_disk_that_fails_counts_what_is_in_the_file_as_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell whether it would be there after a loss of power."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    store = JsonlStore(path, durability="power")
+    store.add(record(1))
+    assert store.counts() == (0, {"error": 1}, 0)
+    assert ids(path) == ["1"]

@@ -158,8 +158,32 @@ def test_passwords_are_not_shown() -> None:
 
     assert shown == "postgresql://ada:***@db/usage?password=***&sslmode=require"
     assert find(url).name == shown
+    assert "secret" not in name_of("postgresql://db/usage?sslmode=off&PassWord=secret")
     with pytest.raises(StoreError) as raised:
         find("mysql://ada:secret@db/usage")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p/w@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p@w@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p?w#x@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p:w\n@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u@host:pw@h/d", "postgresql://u@host:***@h/d"),
+        ("postgresql://h/d?PASSWORD=pw&x=1", "postgresql://h/d?PASSWORD=***&x=1"),
+        ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
+        ("sqlite:////srv/a:b@c.db", "sqlite:////srv/a:b@c.db"),
+    ],
+)
+def test_no_character_of_a_password_makes_it_visible(url: str, shown: str) -> None:
+    assert name_of(url) == shown
+
+
+def test_what_is_no_path_is_shown_without_its_password() -> None:
+    with pytest.raises(StoreError, match=r"u:\*\*\*@h") as raised:
+        find("postgresql://u:secret@h/\0")
     assert "secret" not in str(raised.value)
 
 

@@ -141,6 +141,42 @@ def test_a_count_that_is_none_is_left_out(count: Any) -> None:  # noqa: ANN401  
     assert "input_tokens" not in record
 
 
+@pytest.mark.parametrize("operation", ["embedding", "rerank", "moderation"])
+def test_the_total_of_a_call_without_output_is_its_input(operation: str) -> None:
+    """Totals and limits are of total tokens alone."""
+    event = ("llm", operation, "stop")
+    record = record_of(event, {"input_tokens": 7}, {"span_id": "1"}, NOON)
+    assert record["total_tokens"] == 7
+    stated = {"input_tokens": 7, "total_tokens": 9}
+    assert record_of(event, stated, {"span_id": "1"}, NOON)["total_tokens"] == 9
+    both = {"input_tokens": 7, "output_tokens": 1}
+    assert record_of(event, both, {"span_id": "1"}, NOON)["total_tokens"] == 8
+
+
+@pytest.mark.parametrize(
+    ("operation", "measurements"),
+    [
+        ("chat", {"input_tokens": 7}),
+        ("embedding", {}),
+        ("embedding", {"output_tokens": 7}),
+        ("embedding", {"input_tokens": 2**63 - 1, "output_tokens": 1}),
+    ],
+)
+def test_a_total_that_is_unknown_is_left_out(
+    operation: str, measurements: dict[str, int]
+) -> None:
+    event = ("llm", operation, "stop")
+    record = record_of(event, measurements, {"span_id": "1"}, NOON)
+    assert "total_tokens" not in record
+
+
+def test_embeddings_count_in_totals(records: tuple[Bus, list[Record]]) -> None:
+    bus, kept = records
+    with llm.embedding(provider="acme", model="e", bus=bus) as call:
+        call.usage(input_tokens=1000)
+    assert kept[0]["total_tokens"] == 1000
+
+
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -171,6 +207,14 @@ def test_whatever_is_told_is_one_line_that_says_the_same(
     assert line.endswith(b"\n")
     assert len(line.decode("ascii").splitlines()) == 1
     assert decode(line) == json.loads(line) == narrowed(record)
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**70])
+def test_what_is_no_number_is_null_beside_what_is_odd(odd: object) -> None:
+    """Another encoder than the usual one writes such records."""
+    numbers = [float("nan"), float("inf"), 1.5]
+    line = encode({"id": "1", "metadata": {"n": numbers, "odd": odd}})
+    assert json.loads(line)["metadata"]["n"] == [None, None, 1.5]
 
 
 @pytest.mark.parametrize(

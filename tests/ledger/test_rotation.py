@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
 import stat
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
 from llmevents import OptionError
-from llmevents.ledger import JsonlStore, decode
+from llmevents.ledger import JsonlStore, decode, encode
+from llmevents.ledger import _rotation as rotating
+from llmevents.ledger._append import LockedError, lock
 from llmevents.ledger._record import timestamp
 from llmevents.ledger._rotation import Rotation, pack, set_aside
 from llmevents.testing import ManualClock
-from tests.outcomes import in_child, in_threads
+from tests.outcomes import JOIN_TIMEOUT, in_child, in_threads
 
 
 NOON = 1_700_000_000_000_000_000  # 2023-11-14T22:13:20Z
@@ -133,6 +139,139 @@ def test_what_cannot_be_packed_stays_as_it_is(
     with pytest.raises(OSError, match="no room"):
         pack(file)
     assert {each.name for each in path.parent.iterdir()} == {path.name, file.name}
+
+
+@pytest.fixture
+def aside(path: Path) -> Path:
+    """One file that was set aside, and is not packed yet."""
+    aside = path.with_name("calls-20231114T221320000000Z.jsonl")
+    aside.write_bytes(encode({"id": "1"}))
+    return aside
+
+
+def test_a_file_that_two_pack_at_once_is_packed_whole(
+    path: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads of a process, or process 1 of two containers."""
+    begun, go_on = Event(), Event()
+
+    def copy(source: Any, target: Any) -> None:  # noqa: ANN401  # as in shutil
+        begun.set()
+        assert go_on.wait(JOIN_TIMEOUT)
+        target.write(source.read())
+
+    def be_late() -> None:
+        assert begun.wait(JOIN_TIMEOUT)
+        try:
+            with pytest.raises(LockedError, match="was locked for 0"):
+                pack(aside)
+        finally:
+            go_on.set()
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    monkeypatch.setattr(rotating, "PATIENCE", 0.01)
+    in_threads(lambda: pack(aside), be_late)
+    assert {file.suffix for file in path.parent.iterdir()} == {".gz"}
+    assert gzip.decompress(aside.with_name(f"{aside.name}.gz").read_bytes()) == (
+        encode({"id": "1"})
+    )
+
+
+def test_a_file_that_another_has_packed_meanwhile_is_left_alone(
+    path: Path, aside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(descriptor: int, patience: float) -> bool:
+        monkeypatch.undo()
+        pack(aside)
+        return lock(descriptor, patience)
+
+    monkeypatch.setattr(rotating, "lock", wait)
+    pack(aside)
+    (packed,) = path.parent.iterdir()
+    assert gzip.decompress(packed.read_bytes()) == encode({"id": "1"})
+
+
+def test_a_file_that_is_gone_costs_no_descriptor(path: Path, aside: Path) -> None:
+    aside.unlink()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError, match=aside.name):
+        pack(aside)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_killed_packer_has_left_is_used_again(path: Path, aside: Path) -> None:
+    aside.with_name(f"{aside.name}.gz.tmp").write_bytes(b"x" * 1_000)
+    Rotation().look_after(path)
+    assert [file.name for file in path.parent.iterdir()] == [f"{aside.name}.gz"]
+    packed = aside.with_name(f"{aside.name}.gz")
+    assert gzip.decompress(packed.read_bytes()) == encode({"id": "1"})
+
+
+def test_what_a_killed_packer_has_left_goes_with_the_file(
+    path: Path, aside: Path
+) -> None:
+    others = [
+        path.with_name(name)
+        for name in (
+            f"{aside.name}.gz.tmp",
+            "calls-1.jsonl.gz.tmp",
+            f"x{aside.name}.gz.tmp",
+        )
+    ]
+    for other in others:
+        other.touch()
+    Rotation(pack=False, keep=1).look_after(path)
+    assert [other.exists() for other in others] == [True] * 3
+    aside.unlink()
+    Rotation(pack=False, keep=1).look_after(path)
+    assert [other.exists() for other in others] == [False, True, True]
+
+
+def test_a_link_in_place_of_the_packed_file_is_not_followed(
+    path: Path, aside: Path
+) -> None:
+    target = path.with_name("somebody's")
+    target.write_text("mine")
+    link = aside.with_name(f"{aside.name}.gz.tmp")
+    link.symlink_to(target)
+    with pytest.raises(OSError, match=link.name):
+        pack(aside)
+    assert link.is_symlink()
+    assert target.read_text() == "mine"
+    assert aside.read_bytes() == encode({"id": "1"})
+
+
+def test_a_file_that_cannot_be_packed_costs_the_others_nothing(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = JsonlStore(path, rotation=Rotation(size=1, pack=False, clock=clock))
+    add(store, clock, 1, 2, 3, 4)
+
+    def fail(file: Path) -> None:
+        monkeypatch.undo()
+        raise PermissionError(file)
+
+    monkeypatch.setattr(rotating, "pack", fail)
+    Rotation(clock=clock, max_age=timedelta(hours=1)).look_after(path)
+    assert sorted(file.suffix for file in set_aside(path)) == [".gz", ".gz", ".jsonl"]
+    assert sorted(every_id(path)) == ["1", "2", "3", "4"]
+
+
+def test_a_file_that_cannot_be_deleted_or_packed_keeps_no_other_one(
+    path: Path, clock: ManualClock
+) -> None:
+    """A directory that has such a name, say: it is the oldest."""
+    strange = path.with_name("calls-20000101T000000000000Z.jsonl")
+    strange.mkdir()
+    store = JsonlStore(path, rotation=Rotation(size=1, pack=False, clock=clock))
+    for number in range(4):
+        clock.advance(1_000)
+        add(store, clock, number)
+    Rotation(clock=clock, keep=1).look_after(path)
+    strange.rmdir()
+    assert {file.suffix for file in set_aside(path)} == {".gz"}
+    assert sorted(every_id(path)) == ["2", "3"]
 
 
 def test_only_so_many_are_kept(path: Path, clock: ManualClock) -> None:
