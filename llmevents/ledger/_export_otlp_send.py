@@ -98,10 +98,18 @@ class SpanSender:
         """Send spans; return why some were not taken, and how many."""
         self._session.reason, self._session.rejected = "encode_error", 0
         with _silent(logging.getLogger(type(self._exporter).__module__)):
-            result = self._exporter.export([self._span(span) for span in spans])
+            result = self._export([self._span(span) for span in spans])
         if result is SpanExportResult.SUCCESS and not self._session.reason:
             return "rejected", min(self._session.rejected, len(spans))
         return self._session.reason or "exporter_failure", len(spans)
+
+    def _export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            result: SpanExportResult = self._exporter.export(spans)
+        except requests.RequestException:
+            # Of version 1.39; later ones try again, and return it.
+            return SpanExportResult.FAILURE
+        return result
 
     def close(self) -> None:
         """Close connections."""
