@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -112,6 +113,10 @@ class Database:
         """
         self._make_file()
         connection = self.engine.connect()
+        # Whoever forgets to close it leaves nothing open: not in the middle of the
+        # host's own garbage collection, of which Python 3.13 complains.
+        driver: Any = connection.connection.driver_connection
+        weakref.finalize(connection, driver.close).atexit = False
         try:
             self._prepare(connection)
             if self.path is not None:
