@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Engine,
     NullPool,
     StaticPool,
     cast,
@@ -105,7 +104,7 @@ class Source:
                     self._check_records(connection)
                     yield connection
                     return
-            with _nothing().connect() as connection:
+            with _nothing() as connection:
                 yield connection
         except SQLAlchemyError as error:
             original = getattr(error, "orig", None) or error
@@ -137,8 +136,12 @@ class Source:
             timeout=PATIENCE,
             check_same_thread=False,
         )
-        connection.execute("PRAGMA cache_size=-16384")
-        _teach(connection)
+        try:
+            connection.execute("PRAGMA cache_size=-16384")
+            _teach(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -197,9 +200,14 @@ def _key_of(duration: int | None) -> int | None:
     return None if duration is None else key_of(duration)
 
 
-def _nothing() -> Engine:
-    """Return a database with the tables of a ledger and nothing in them."""
+@contextmanager
+def _nothing() -> Iterator[Connection]:
+    """Give a database with the tables of a ledger and nothing in them."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", lambda connection, _: _teach(connection))
-    METADATA.create_all(engine)
-    return engine
+    try:
+        METADATA.create_all(engine)
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
