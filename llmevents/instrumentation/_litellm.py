@@ -19,6 +19,7 @@ from llmevents.instrumentation._calls import (
 )
 from llmevents.instrumentation._patching import is_supported
 from llmevents.instrumentation._streams import Proxy
+from llmevents.llm._litellm import named
 
 
 if TYPE_CHECKING:
@@ -28,30 +29,6 @@ if TYPE_CHECKING:
     from llmevents.llm import Call
 
 MAJORS = (1,)
-
-PROVIDERS: Mapping[str, str] = {
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_text": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "codestral": "mistral_ai",
-    "cohere_chat": "cohere",
-    "anthropic_text": "anthropic",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "ollama_chat": "ollama",
-    "text-completion-codestral": "mistral_ai",
-    "text-completion-openai": "openai",
-    "watsonx": "ibm.watsonx.ai",
-    "watsonx_text": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-"""LiteLLM's provider -> OpenTelemetry's name (GenAI conventions v1.41.0).
-
-Names that are not here are the same in both, or OpenTelemetry has none; LiteLLM's
-names for the parts of Vertex all begin with ``vertex_ai``.
-"""
 
 
 class _Operation(NamedTuple):
@@ -206,13 +183,6 @@ def _known(litellm: ModuleType) -> frozenset[str]:
     return frozenset(
         str(getattr(each, "value", each)) for each in litellm.provider_list
     )
-
-
-def named(provider: str) -> str:
-    """Return OpenTelemetry's name of one of LiteLLM's providers."""
-    if provider.startswith("vertex_ai"):
-        return "gcp.vertex_ai"
-    return PROVIDERS.get(provider, provider)
 
 
 def _failed(error: BaseException, call: Call, _facts: Facts) -> None:

@@ -34,6 +34,7 @@ from llmevents.ledger._import_values import (
 )
 from llmevents.ledger._record import Record, timestamp
 from llmevents.ledger._schema import SCHEMA_VERSION
+from llmevents.llm._litellm import named
 
 
 CALLS: Mapping[str, tuple[str, str]] = {
@@ -55,26 +56,6 @@ CALLS: Mapping[str, tuple[str, str]] = {
 }
 """``call_type``, without the ``a`` of coroutines -> event and operation. Any other is an
 operation of ``llm.chat``."""
-
-PROVIDERS: Mapping[str, str] = {
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_text": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "codestral": "mistral_ai",
-    "cohere_chat": "cohere",
-    "anthropic_text": "anthropic",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "ollama_chat": "ollama",
-    "text-completion-codestral": "mistral_ai",
-    "text-completion-openai": "openai",
-    "watsonx": "ibm.watsonx.ai",
-    "watsonx_text": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-"""``custom_llm_provider`` -> OpenTelemetry's name, as the instrumentation has it."""
 
 KEPT = ("user_api_key_alias", "user_api_key_team_alias", "spend_logs_metadata")
 """What of LiteLLM's own metadata is taken over."""
@@ -102,6 +83,7 @@ def of_litellm(row: Mapping[str, Any]) -> Record:
     cost = nano_usd(row.get("spend"))
     if not cost and not is_cached:
         cost = None
+    provider = text(row.get("custom_llm_provider"))
     return stated(
         {
             "schema_version": SCHEMA_VERSION,
@@ -110,7 +92,7 @@ def of_litellm(row: Mapping[str, Any]) -> Record:
             "timestamp": timestamp(begin),
             "status": "error" if has_failed else "success",
             "operation": operation,
-            "provider": _provider(text(row.get("custom_llm_provider"))),
+            "provider": named(provider) if provider else None,
             "model": text(row.get("model")) or text(row.get("model_group")),
             "cached": True if is_cached else None,
             "cost_source": None if cost is None else IMPORTED,
@@ -129,12 +111,6 @@ def of_litellm(row: Mapping[str, Any]) -> Record:
 def _call(call_type: str) -> tuple[str, str]:
     known = CALLS.get(call_type) or CALLS.get(call_type.removeprefix("a"))
     return known or ("llm.chat", call_type)
-
-
-def _provider(name: str | None) -> str | None:
-    if name is not None and name.startswith("vertex_ai"):
-        return "gcp.vertex_ai"
-    return PROVIDERS.get(name or "", name)
 
 
 def _error(information: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import pytest
 import llmevents
 from llmevents import Bus, llm
 from llmevents.instrumentation import Choice, _litellm
-from llmevents.instrumentation._litellm import LiteLLMStream, named
+from llmevents.instrumentation._litellm import LiteLLMStream
 from llmevents.instrumentation._patching import Patches
+from llmevents.llm._litellm import named
 from llmevents.testing import CapturedEvents, FakeProvider, capture
 from tests.outcomes import outcomes
 

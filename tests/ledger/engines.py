@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from llmevents.ledger._sql import SqlStore
 from llmevents.ledger._sql_query import SqlEngine
 from llmevents.ledger._tables import calls, rollups
 from tests.ledger.plain_engine import PlainEngine
-from tests.ledger.sqlstores import Server, running_server, why_no_server
+from tests.ledger.sqlstores import needed_server
 
 
 class Ledger(Protocol):
@@ -80,7 +79,7 @@ def ledger(kind: str, directory: Path) -> Iterator[Ledger]:
     elif kind == "sqlite":
         yield from _closing(Sql(f"sqlite:///{directory}/usage.db"))
     else:
-        with server() as running:
+        with needed_server() as running:
             yield from _closing(Sql(running.new_url()))
 
 
@@ -88,19 +87,6 @@ def _closing(database: Sql) -> Iterator[Ledger]:
     yield database
     database.store.close()
     database.engine.close()
-
-
-@contextmanager
-def server() -> Iterator[Server]:
-    """Run a server of PostgreSQL; skip the test if there is none here."""
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as running:
-        yield running
 
 
 def assert_equal_answers(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from llmevents.ledger import Record
@@ -31,7 +32,8 @@ from llmevents.ledger._tables import (
 from llmevents.metrics._histogram import key_of
 
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian has each version's programs, outside the path."""
 
 
 def made(number: object, day: str = "2026-11-21", **facts: object) -> Record:
@@ -139,7 +141,7 @@ class Server:
         return f"{base}&options=-csearch_path={schema}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        found = shutil.which(program) or str(BINARIES / program)
+        found = program_of_server(program)
         subprocess.run(
             [found, "-D", str(self.directory / "data"), *arguments],
             check=True,
@@ -164,8 +166,27 @@ def running_server() -> Iterator[Server]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def program_of_server(name: str) -> str:
+    """Return the path of a program of PostgreSQL; empty if it is not here."""
+    installed = sorted(DEBIAN.glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(installed[-1]) if installed else "")
+
+
 def why_no_server() -> str:
     """Return why no server can be run here; empty if one can."""
-    if shutil.which("initdb") or (BINARIES / "initdb").exists():
+    if program_of_server("initdb"):
         return ""
     return "PostgreSQL is not here: apt-get install postgresql"
+
+
+@contextmanager
+def needed_server() -> Iterator[Server]:
+    """Run a server of PostgreSQL; skip the test if there is none here."""
+    why = why_no_server()
+    if why and os.environ.get("CI") == "true":
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    pytest.importorskip("psycopg")
+    with running_server() as running:
+        yield running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sqlite3
 import threading
 import weakref
@@ -28,7 +27,7 @@ from llmevents.llm.budgets import Account, Budget, BudgetGuard, Hold, Reading
 from llmevents.llm.budgets._book import MAX_ENTRIES
 from llmevents.llm.budgets._units import LARGEST
 from llmevents.testing import ManualClock, capture
-from tests.ledger.sqlstores import Server, running_server, why_no_server
+from tests.ledger.sqlstores import Server, needed_server
 from tests.llm.budgets.store_contract import (
     HOUR,
     LEASE,
@@ -45,13 +44,7 @@ from tests.outcomes import in_child, in_threads
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

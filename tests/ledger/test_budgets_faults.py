@@ -27,7 +27,7 @@ from llmevents.llm.budgets import (
     Reading,
 )
 from llmevents.testing import ManualClock
-from tests.ledger.sqlstores import Server, ids, made, running_server, why_no_server
+from tests.ledger.sqlstores import Server, ids, made, needed_server
 from tests.llm.budgets.store_contract import HOUR, LEASE, TOTAL, hold, read, spend
 
 
@@ -51,13 +51,7 @@ def url(path: Path) -> str:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server, which each test leaves running."""
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

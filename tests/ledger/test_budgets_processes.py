@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from llmevents.ledger._budgets import SqlBudgetStore
 from llmevents.testing import ManualClock
-from tests.ledger.sqlstores import running_server, why_no_server
+from tests.ledger.sqlstores import needed_server
 from tests.llm.budgets.store_contract import LEASE, TOTAL, hold, read
 
 
@@ -85,13 +84,7 @@ sys.stdin.readline()
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server.new_url()
 
 

@@ -30,10 +30,9 @@ from tests.ledger.sqlstores import (
     brute_force,
     ids,
     made,
+    needed_server,
     rolled_up,
-    running_server,
     stored,
-    why_no_server,
 )
 from tests.outcomes import JOIN_TIMEOUT
 
@@ -483,13 +482,7 @@ def test_a_log_that_is_cut_off_costs_the_end_only(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

@@ -23,9 +23,9 @@ from llmevents.ledger._sql_query import SqlEngine, failures_of
 from llmevents.ledger._sql_reading import _bounds, bucket, key_of_bucket
 from llmevents.ledger._tables import NEWER, calls, rollups
 from llmevents.metrics._histogram import OFFSET, key_of
-from tests.ledger.engines import assert_equal_answers, server
+from tests.ledger.engines import assert_equal_answers
 from tests.ledger.plain_engine import PlainEngine
-from tests.ledger.sqlstores import Server, made
+from tests.ledger.sqlstores import Server, made, needed_server
 from tests.outcomes import in_child, in_threads
 
 
@@ -53,7 +53,7 @@ def engine(path: Path) -> SqlEngine:
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[Server]:
-    with server() as running:
+    with needed_server() as running:
         yield running
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -28,23 +27,16 @@ from tests.ledger.sqlstores import (
     brute_force,
     ids,
     made,
+    needed_server,
     rolled_up,
-    running_server,
     stored,
-    why_no_server,
 )
 from tests.outcomes import in_child, in_threads
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

@@ -21,10 +21,9 @@ from tests.ledger.sqlstores import (
     brute_force,
     ids,
     made,
+    needed_server,
     rolled_up,
-    running_server,
     stored,
-    why_no_server,
 )
 from tests.outcomes import JOIN_TIMEOUT, in_child
 
@@ -42,13 +41,7 @@ def url(path: Path) -> str:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server, which each test leaves running."""
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

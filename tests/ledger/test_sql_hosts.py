@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 
 from llmevents.ledger import SqlEngine, SqlStore
-from tests.ledger.sqlstores import Server, ids, made, running_server, why_no_server
+from tests.ledger.sqlstores import Server, ids, made, needed_server
 from tests.outcomes import in_child, in_threads
 
 
@@ -27,13 +27,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server, which each test leaves running."""
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 

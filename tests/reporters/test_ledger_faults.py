@@ -25,7 +25,7 @@ from llmevents.ledger import NewerLedgerError, SqlStore, read
 from llmevents.metrics import MetricStore
 from llmevents.reporting import ReporterStatus
 from llmevents_ledger import LedgerReporter
-from tests.ledger.sqlstores import Server, running_server, why_no_server
+from tests.ledger.sqlstores import Server, needed_server
 from tests.outcomes import JOIN_TIMEOUT, in_child, in_threads
 
 
@@ -314,13 +314,7 @@ def test_what_there_was_no_time_for_is_counted_as_dropped(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    why = why_no_server()
-    if why and os.environ.get("CI") == "true":
-        pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    pytest.importorskip("psycopg")
-    with running_server() as server:
+    with needed_server() as server:
         yield server
 
 
