@@ -21,11 +21,11 @@ from llmevents.ledger._budgets_tables import id_of, text_of
 from llmevents.ledger._budgets_turns import (
     AwayError,
     BudgetStoreError,
-    NestedError,
     SqlBudgetCounts,
     Turns,
 )
 from llmevents.ledger._database import reason_of
+from llmevents.ledger._gate import NestedError
 from llmevents.llm.budgets import Account, Hold, Outcome, Reading
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock, get_ident
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from llmevents._errors import LLMEventsError
@@ -13,6 +12,7 @@ from llmevents.ledger import _fork
 from llmevents.ledger._budgets_books import Books
 from llmevents.ledger._budgets_database import BudgetDatabase
 from llmevents.ledger._database import reason_of
+from llmevents.ledger._gate import Gate
 
 
 if TYPE_CHECKING:
@@ -73,10 +73,6 @@ class AwayError(BudgetStoreError):
         super().__init__("away")
 
 
-class NestedError(Exception):
-    """This thread is in the middle of other work of the store."""
-
-
 class Turns:
     """Does one step after the other, each in one transaction.
 
@@ -91,7 +87,6 @@ class Turns:
         self._clock = clock
         self._patience = patience
         self._connection: Connection | None = None
-        self._forks: set[int] = set()
         self._begin()
 
     @contextmanager
@@ -102,22 +97,11 @@ class Turns:
             NestedError: This thread is in the middle of a step.
             BudgetStoreError: Other threads have not come to an end.
         """
-        me = get_ident()
-        if me in self._inside:
-            raise NestedError
-        try:
-            # Before it waits: a signal handler that runs while it does must not too.
-            self._inside.add(me)
-            lock = self._lock  # after a fork there is another
-            if not lock.acquire(timeout=self._patience):
+        with self._gate.alone(self._patience) as is_alone:
+            if not is_alone:
                 reason = "busy"
                 raise BudgetStoreError(reason)
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            self._inside.discard(me)
+            yield
 
     def refuse_while_away(self) -> None:
         """Raise if a step has failed a moment ago.
@@ -160,37 +144,23 @@ class Turns:
 
     def before_fork(self, patience: float) -> None:
         """Wait until no thread is at work: SQLite's locks do not survive a fork."""
-        me = get_ident()
-        if me in self._inside:
-            return
-        # A hook or a finalizer may take a step before the fork is over.
-        self._inside.add(me)
-        if self._lock.acquire(timeout=patience):
-            self._forks.add(me)
-        else:
-            self._inside.discard(me)
+        self._gate.before_fork(patience)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        me = get_ident()
-        if me in self._forks:
-            self._forks.discard(me)
-            self._lock.release()
-            self._inside.discard(me)
+        self._gate.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Begin with a connection of its own."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            is_idle = get_ident() in self._forks
-            _fork.leave(connection, is_idle=is_idle and self.database.path is not None)
+            is_idle = self._gate.is_forking and self.database.path is not None
+            _fork.leave(connection, is_idle=is_idle)
         self.database.renew()
-        self._forks = set()
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = Lock()
-        self._inside: set[int] = set()
+        self._gate = Gate()
         self._retry_at = 0.0
 
     def _books(self, cursor: DBAPICursor) -> Books:

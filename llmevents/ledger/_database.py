@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from llmevents._errors import OptionError
 from llmevents.ledger import _migrations
@@ -113,10 +114,9 @@ class Database:
         """
         self._make_file()
         connection = self.engine.connect()
-        # Whoever forgets to close it leaves nothing open: not in the middle of the
-        # host's own garbage collection, of which Python 3.13 complains.
-        driver: Any = connection.connection.driver_connection
-        weakref.finalize(connection, driver.close).atexit = False
+        # Whoever forgets to close it leaves nothing open, of which Python 3.13 and
+        # SQLAlchemy would complain in the middle of the host's garbage collection.
+        weakref.finalize(connection, _drop, connection.connection).atexit = False
         try:
             self._prepare(connection)
             if self.path is not None:
@@ -311,3 +311,9 @@ _OF_SQLSTATE = {
     "53300": "unreachable",
 }
 """SQLSTATE (PostgreSQL 15, appendix A) -> reason."""
+
+
+def _drop(connection: PoolProxiedConnection) -> None:
+    """Close what nobody can ask any more what it thinks of its transaction."""
+    if connection.is_valid:
+        connection.invalidate()

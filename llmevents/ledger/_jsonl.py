@@ -160,9 +160,12 @@ class JsonlStore:
             timeout: Seconds to wait for a write under way; None: until it has ended.
 
         Returns:
-            False if the time was too short; the file is open still.
+            False if the time was too short, or a signal handler closes in the middle of
+            a write of its own thread; the file is open still.
         """
         me, lock = get_ident(), self._lock
+        if me in self._inside:
+            return False
         try:
             self._inside.add(me)
             if not lock.acquire(timeout=-1 if timeout is None else max(0, timeout)):

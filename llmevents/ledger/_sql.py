@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import date, datetime
-from threading import Lock, get_ident
 
 from sqlalchemy import URL, Connection
 
@@ -16,6 +15,7 @@ from llmevents._errors import OptionError
 from llmevents._tally import Tally
 from llmevents.ledger import _fork, _retention
 from llmevents.ledger._database import Database, SqlCounts, reason_of
+from llmevents.ledger._gate import Gate, NestedError
 from llmevents.ledger._jsonl import DURABILITIES, Durability
 from llmevents.ledger._migrations import NewerLedgerError
 from llmevents.ledger._record import Record
@@ -38,8 +38,9 @@ class SqlStore:
     already changes nothing.
 
     Threads that add at the same time share a transaction. An event that is emitted in
-    the middle of a write by the same thread is written as soon as that one is. A child that is forked gets a connection of its own; a fork waits
-    for a write under way, for at most 2 seconds.
+    the middle of a write by the same thread is written as soon as that one is. A child
+    that is forked gets a connection of its own; a fork waits for a write under way, for
+    at most 2 seconds.
 
     With SQLite the file is made if need be, for its owner alone (mode 0600), with its
     log beside it (WAL), on a local disk. Do not fork while `reading` is open. With
@@ -76,7 +77,6 @@ class SqlStore:
         self._patience = patience
         self._connection: Connection | None = None
         self._retry_at = 0.0
-        self._forks: set[int] = set()
         self._begin()
         _forksafe.registry.register(self)
         _fork.register(self)
@@ -93,7 +93,7 @@ class SqlStore:
             NewerLedgerError: It is of a later version of llmevents; it was not changed.
                 One that cannot be reached raises nothing.
         """
-        with self._alone():
+        with self._gate.alone():
             try:
                 self._connected()
             except NewerLedgerError:
@@ -109,7 +109,7 @@ class SqlStore:
                 self._invalid.add()
         if not rows:
             return
-        if get_ident() in self._inside:
+        if self._gate.is_inside:
             # In the middle of a write of its own, which nobody else can end.
             self._nested.extend(rows)
             return
@@ -148,7 +148,7 @@ class SqlStore:
             sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
         """
         moment = _retention.moment(before)
-        return _retention.prune(self._database, self._alone, moment)
+        return _retention.prune(self._database, self._gate.alone, moment)
 
     def delete_user(self, user_id: str) -> int:
         """Delete all records of a user, and return how many.
@@ -159,7 +159,7 @@ class SqlStore:
         Raises:
             sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
         """
-        return _retention.delete_user(self._database, self._alone, user_id)
+        return _retention.delete_user(self._database, self._gate.alone, user_id)
 
     def close(self, timeout: float | None = None) -> bool:
         """Close the connection; it is opened again if more comes.
@@ -168,81 +168,47 @@ class SqlStore:
             timeout: Seconds to wait for a write under way; None: until it has ended.
 
         Returns:
-            False if the time was too short; the connection is open still.
+            False if the time was too short, or a signal handler closes in the middle of
+            a write of its own thread; the connection is open still.
         """
-        with self._alone(timeout) as is_alone:
-            if is_alone:
-                self._disconnect()
-        return is_alone
+        try:
+            with self._gate.alone(
+                None if timeout is None else max(0, timeout)
+            ) as alone:
+                if alone:
+                    self._disconnect()
+                return alone
+        except NestedError:
+            return False
 
     def before_fork(self, patience: float) -> None:
         """Wait until no thread writes: SQLite's locks do not survive a fork."""
-        me = get_ident()
-        if me in self._inside:
-            return
-        # What hooks and finalizers add before the fork is over must not wait for it.
-        self._inside.add(me)
-        if self._lock.acquire(timeout=patience):
-            self._forks.add(me)
-        else:
-            self._inside.discard(me)
+        self._gate.before_fork(patience)
 
     def after_fork_in_parent(self) -> None:
         """Go on, with what was added meanwhile."""
-        me = get_ident()
-        if me in self._forks:
-            self._forks.discard(me)
-            self._lock.release()
-            self._inside.discard(me)
+        if self._gate.after_fork_in_parent():
             self._write_nested()
 
     def after_fork_in_child(self) -> None:
         """Begin with a connection of its own."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            is_idle = get_ident() in self._forks
-            _fork.leave(connection, is_idle=is_idle and self._database.path is not None)
+            is_idle = self._gate.is_forking and self._database.path is not None
+            _fork.leave(connection, is_idle=is_idle)
         self._database.renew()
         self._retry_at = 0.0
-        self._forks = set()
         self._begin()
 
     def _begin(self) -> None:
         """Start with nothing counted, nothing waiting and nobody writing."""
-        self._lock = Lock()
-        self._inside: set[int] = set()
+        self._gate = Gate()
         self._queue: deque[_Batch] = deque()
         self._nested: deque[Row] = deque()
         self._invalid = Tally()
         self._refused: Counter[str] = Counter()
         self._written = 0
         self._repeated = 0
-
-    @contextmanager
-    def _alone(self, timeout: float | None = None) -> Iterator[bool]:
-        """Keep other threads out, and have what this one adds meanwhile wait.
-
-        Gives False if the others have not come out within *timeout* seconds.
-        """
-        me = get_ident()
-        lock = self._lock
-        try:
-            # Before it waits: a finalizer that runs while it does must not wait too.
-            self._inside.add(me)
-            if timeout is None:
-                # No exception can come between this and the way out, as it can
-                # between a call of acquire() and what follows.
-                with lock:
-                    yield True
-            elif lock.acquire(timeout=max(0, timeout)):
-                try:
-                    yield True
-                finally:
-                    lock.release()
-            else:
-                yield False
-        finally:
-            self._inside.discard(me)
 
     def _write_nested(self) -> None:
         """Write what came after the last look, and before the thread was out."""
@@ -252,7 +218,7 @@ class SqlStore:
     def _add(self, batch: _Batch) -> None:
         """Write a batch, with those of threads that wait, unless one of them has."""
         self._queue.append(batch)
-        with self._alone():
+        with self._gate.alone():
             if not batch.is_done:
                 self._write_waiting(batch)
 

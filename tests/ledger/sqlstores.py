@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from llmevents.ledger import Record
+from llmevents.ledger._gate import Gate
 from llmevents.ledger._rollups import LARGEST, add_sketch
 from llmevents.ledger._rows import record_of_row
 from llmevents.ledger._sql import SqlStore
@@ -46,6 +48,26 @@ def made(number: object, day: str = "2026-11-21", **facts: object) -> Record:
         "status": "success",
         **facts,
     }
+
+
+@contextmanager
+def held(gate: Gate) -> Iterator[None]:
+    """Have another thread inside of it."""
+    is_in, is_over = Event(), Event()
+
+    def hold() -> None:
+        with gate.alone():
+            is_in.set()
+            is_over.wait()
+
+    thread = Thread(target=hold)
+    thread.start()
+    is_in.wait()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def stored(store: SqlStore) -> list[Record]:

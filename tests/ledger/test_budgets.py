@@ -27,7 +27,7 @@ from llmevents.llm.budgets import Account, Budget, BudgetGuard, Hold, Reading
 from llmevents.llm.budgets._book import MAX_ENTRIES
 from llmevents.llm.budgets._units import LARGEST
 from llmevents.testing import ManualClock, capture
-from tests.ledger.sqlstores import Server, needed_server
+from tests.ledger.sqlstores import Server, held, needed_server
 from tests.llm.budgets.store_contract import (
     HOUR,
     LEASE,
@@ -332,7 +332,7 @@ def test_a_signal_handler_does_not_wait_for_another_thread(
 ) -> None:
     """It may have interrupted this thread while that was waiting for its turn."""
     token = store.reserve([hold(TOTAL, 6)]).token
-    lock = store._turns._lock
+    lock = store._turns._gate._lock
     seen: list[object] = []
 
     class Waiting:
@@ -344,7 +344,7 @@ def test_a_signal_handler_does_not_wait_for_another_thread(
         def release(self) -> None:
             lock.release()
 
-    monkeypatch.setattr(store._turns, "_lock", Waiting())
+    monkeypatch.setattr(store._turns._gate, "_lock", Waiting())
     assert read(store, TOTAL) == Reading(2, 0, 0, None)
     assert seen == [None]
 
@@ -354,7 +354,7 @@ def test_who_does_not_get_a_turn_in_time_goes_on_unseen(
 ) -> None:
     store = SqlBudgetStore(url, patience=0.01, clock=clock)
     token = store.reserve([hold(TOTAL, 6)]).token
-    with store._turns._lock:
+    with held(store._turns._gate):
         assert store.settle(token, [2]) is None
         assert store.reserve([hold(TOTAL, 6)]).readings == ()
         assert store.announce(TOTAL, 1) == 0
@@ -462,7 +462,7 @@ def test_what_a_fork_leaves_behind(url: str) -> None:
     store = SqlBudgetStore(url, patience=0.01)
     token = store.reserve([hold(TOTAL, 5)]).token
     turns = store._turns
-    with turns._lock:
+    with held(turns._gate):
         store.settle(token, [2])
         turns.before_fork(0.01)
     turns.after_fork_in_parent()

@@ -25,6 +25,7 @@ from llmevents.metrics._histogram import ExponentialHistogram
 from tests.ledger.sqlstores import (
     Server,
     brute_force,
+    held,
     ids,
     made,
     needed_server,
@@ -418,10 +419,8 @@ def test_a_record_in_the_middle_of_a_write_follows_it(
 
 def test_a_record_while_its_thread_waits_is_written(store: SqlStore) -> None:
     """As of a signal handler that runs while the thread waits for its turn."""
-    with store._lock:
-        store._inside.add(threading.get_ident())
+    with store._gate.alone():
         store.add(made("nested"))
-        store._inside.clear()
     store.add(made("next"))
     assert ids(store) == ["nested", "next"]
 
@@ -439,7 +438,7 @@ def test_threads_that_wait_share_a_transaction(
     threads = [
         threading.Thread(target=store.add, args=(made(number),)) for number in range(5)
     ]
-    with store._lock:
+    with held(store._gate):
         for thread in threads:
             thread.start()
         while len(store._queue) < len(threads):
@@ -462,7 +461,7 @@ def test_a_batch_that_fails_takes_none_of_other_threads_with_it(
     monkeypatch.setattr(store._database, "store", writing)
     names = ("a", "poison", "b")
     threads = [threading.Thread(target=store.add, args=(made(n),)) for n in names]
-    with store._lock:
+    with held(store._gate):
         for thread in threads:
             thread.start()
         while len(store._queue) < len(threads):
@@ -486,7 +485,7 @@ def test_an_interrupted_write_is_counted_and_the_others_are_not_lost(
 
     monkeypatch.setattr(store._database, "store", writing)
     other = threading.Thread(target=store.add, args=(made("other"),))
-    with store._lock:
+    with held(store._gate):
         other.start()
         while not store._queue:
             pass

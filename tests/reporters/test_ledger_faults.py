@@ -220,7 +220,9 @@ def test_stores_that_are_locked_hold_up_no_call_in_batches(
 ) -> None:
     """Row 5: what waits is queued, and written once the lock is gone."""
     ledger = Ledger(bus, tmp_path, durability="batch")
-    ledger.reporter._stores[0]._file._patience = JOIN_TIMEOUT  # type: ignore[attr-defined]  # a file's
+    file = ledger.reporter._file
+    assert file is not None
+    file._file._patience = JOIN_TIMEOUT
     ledger.call("before")
     assert ledger.reporter.flush(10)
     names = [f"call-{number:03}" for number in range(200)]
@@ -271,13 +273,15 @@ def test_it_stops_in_time_although_its_stores_are_locked(
 ) -> None:
     """What is under way then ends by itself, and is counted when it does."""
     ledger = Ledger(bus, tmp_path, durability=durability)
-    ledger.reporter._stores[0]._file._patience = JOIN_TIMEOUT  # type: ignore[attr-defined]  # a file's
+    file = ledger.reporter._file
+    assert file is not None
+    file._file._patience = JOIN_TIMEOUT
     ledger.call("before")
     assert ledger.reporter.flush(10)
     calling = Thread(target=ledger.call, args=("under way",))
     with locked_by_another_process(ledger):
         calling.start()
-        while durability == "batch" and ledger.status.queued < 2:
+        while not file._lock.locked():  # by who is writing, and waits for the other
             calling.join(0.001)
         started = time.monotonic()
         ledger.reporter.stop(0.1)
