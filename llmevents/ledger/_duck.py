@@ -60,9 +60,9 @@ THREADS = 4
 class JsonlEngine:
     """Answers questions about a file of records, and what was set aside of it.
 
-    Only the fields that are asked for are read, once, into a temporary database on
-    the disk, from which further questions are answered until a file has changed. So
-    memory does not grow with the files. Damaged lines are left out and told of, see
+    Only the fields that are asked for are read, once, into a temporary database, from
+    which further questions are answered until a file has changed. It goes to the disk
+    where it would take more than *memory*. Damaged lines are left out and told of, see
     `damage`; so is a last line without an end, which somebody may be writing, unless
     it is whole. A file that does not exist is one without records.
 
@@ -182,7 +182,12 @@ class JsonlEngine:
         with self._turn():
             for _ in range(ATTEMPTS):
                 found = self._rows(
-                    "rowid", where, {"timestamp"}, rest=order, limit=limit
+                    "rowid",
+                    where,
+                    {"timestamp"},
+                    rest=order,
+                    limit=limit,
+                    in_order=True,
                 )
                 with suppress(FileNotFoundError):
                     records = self._records_at(row[0] for row in found)
@@ -238,10 +243,12 @@ class JsonlEngine:
         meant: str = "true",
         rest: str = "",
         limit: int | None = None,
+        in_order: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Return what a query finds that looks at *columns*."""
         condition, values = _condition(where)
-        connection = self._table.load({*columns, *_filtered(where)})
+        needed = {*columns, *_filtered(where)}
+        connection = self._table.load(needed, in_order=in_order)
         query = words(
             "SELECT", select, "FROM records WHERE", condition, "AND", meant, rest
         )
@@ -296,7 +303,8 @@ class JsonlEngine:
             "ORDER BY rowid",
         )
         for _ in range(ATTEMPTS):
-            connection = self._table.load({"timestamp", *_filtered(where)})
+            needed = {"timestamp", *_filtered(where)}
+            connection = self._table.load(needed, in_order=True)
             with suppress(FileNotFoundError):
                 ranks = fetched(connection.execute(query, values))
                 lines.fill(self._table.texts, ((row[0], row[1]) for row in ranks))

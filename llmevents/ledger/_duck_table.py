@@ -52,10 +52,14 @@ _KINDS = {column.name: column.kind for column in COLUMNS}
 class Table:
     """A table ``records`` of the lines of a file, and of what was set aside of it.
 
-    In a temporary database on the disk. It has a row for each line that is not blank,
-    in their order, so that a row's number is the line's; without an id if the line is
-    damaged, or another one before it has the same. Texts are kept as bytes, UTF-8 in
-    which lone surrogates may be; empty ones are not.
+    In a temporary database in memory, which goes to the disk where that is too small.
+    It has a row for each line that is not blank; without an id if the line is damaged,
+    or another one before it has the same. Texts are kept as bytes, UTF-8 in which lone
+    surrogates may be; empty ones are not.
+
+    Rows are in the order of the lines if that is asked for, so that a row's number is
+    the line's. Otherwise they come as they are read, which is faster, and the id is a
+    hash of it; unless there is a damaged line or a double, to be told by their lines.
 
     Not safe for threads.
 
@@ -77,10 +81,20 @@ class Table:
         self._directory = Path()
         self._connection: DuckDBPyConnection | None = None
         self._columns: frozenset[str] = frozenset()
+        self._is_in_order = False
         self._files: list[File] | None = None
 
-    def load(self, columns: Collection[str]) -> DuckDBPyConnection:
-        """Return a database whose table ``records`` has *columns* at least."""
+    def load(
+        self, columns: Collection[str], *, in_order: bool = False
+    ) -> DuckDBPyConnection:
+        """Return a database whose table ``records`` has *columns* at least.
+
+        Args:
+            columns: Names.
+            in_order: Whether the rows have to be in the order of the lines.
+        """
+        if in_order and not self._is_in_order:
+            self._files, self._is_in_order = None, True
         wanted = self._columns.union(columns, ("id", "schema_version"))
         files = files_of(self.path)
         connection = self._connection
@@ -135,14 +149,21 @@ class Table:
         except FileNotFoundError:
             return None
         self._check_version(connection)
-        _drop_doubles(connection)
         return connection
 
     def _fill_and_mend(
         self, connection: DuckDBPyConnection, directory: Path, columns: Sequence[str]
     ) -> None:
-        _fill(connection, _harmless(self.texts, directory), columns)
-        self.damage = _mend(connection, self.texts, columns, directory)
+        names = _harmless(self.texts, directory)
+        if not self._is_in_order:
+            _fill(connection, names, columns, in_order=False)
+            self.damage = Damage()
+            # Once it has to be in order, it will have to be again.
+            self._is_in_order = not _is_clean(connection)
+        if self._is_in_order:
+            _fill(connection, names, columns, in_order=True)
+            self.damage = _mend(connection, self.texts, columns, directory)
+            _drop_doubles(connection)
 
     def _connect(self) -> tuple[DuckDBPyConnection, Path]:
         import duckdb
@@ -153,8 +174,7 @@ class Table:
             self._delete = weakref.finalize(self, rmtree, self._directory, True)  # noqa: FBT003  # positional of rmtree: without errors
         directory = self._directory
         if self._connection is None:
-            self._connection = connection = duckdb.connect(
-                directory / "records.duckdb",
+            self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory}B",
                     "threads": self._threads,
@@ -164,8 +184,6 @@ class Table:
                     "autoload_known_extensions": False,
                 },
             )
-            # It costs as much as reading does, for a database that is soon deleted.
-            connection.execute("SET force_compression = 'uncompressed'")
         return self._connection, directory
 
     def _check_version(self, connection: DuckDBPyConnection) -> None:
@@ -227,8 +245,10 @@ def _unpacked(texts: Iterable[Text], directory: Path) -> list[Text]:
     return unpacked
 
 
-def _stored(name: str) -> tuple[str, str, str]:
+def _stored(name: str, *, in_order: bool) -> tuple[str, str, str]:
     """Return a column's type in files and in the database, and how to get there."""
+    if name == "id" and not in_order:
+        return "VARCHAR", "UBIGINT", "CASE WHEN id IS NOT NULL THEN hash(id) END"
     if name == "timestamp":
         return "VARCHAR", "VARCHAR", f"nullif({name}, '')"
     if _KINDS[name] == "integer":
@@ -238,16 +258,21 @@ def _stored(name: str) -> tuple[str, str, str]:
 
 
 def _fill(
-    connection: DuckDBPyConnection, names: list[str], columns: Sequence[str]
+    connection: DuckDBPyConnection,
+    names: list[str],
+    columns: Sequence[str],
+    *,
+    in_order: bool,
 ) -> None:
     """Make a table of the columns of all lines; damaged ones have no id."""
-    stored = {name: _stored(name) for name in columns}
+    stored = {name: _stored(name, in_order=in_order) for name in columns}
     if not names:
         types = ", ".join(f"{name} {kind}" for name, (_, kind, _) in stored.items())
         connection.execute(f"CREATE OR REPLACE TABLE records ({types})")
         return
     read = ", ".join(f"'{name}': '{kind}'" for name, (kind, _, _) in stored.items())
     selected = ", ".join(f"{how} AS {name}" for name, (*_, how) in stored.items())
+    connection.execute(f"SET preserve_insertion_order = {in_order}")
     connection.execute(
         words(
             "CREATE OR REPLACE TABLE records AS SELECT",
@@ -259,6 +284,12 @@ def _fill(
         ),
         [names],
     )
+
+
+def _is_clean(connection: DuckDBPyConnection) -> bool:
+    """Whether each line has an id of its own, as far as hashes tell."""
+    found = connection.execute("SELECT count(*) = count(DISTINCT id) FROM records")
+    return bool(found.fetchall()[0][0])
 
 
 def _mend(
@@ -297,7 +328,7 @@ def _update(
     """Put in what was mended; it comes as lists, with bytes in hexadecimal digits."""
     values = []
     for number, name in enumerate(columns, 1):
-        _, kind, _ = _stored(name)
+        _, kind, _ = _stored(name, in_order=True)
         value = f"(line ->> {number})"
         how = f"unhex{value}" if kind == "BLOB" else f"{value}::{kind}"
         values.append(f"{name} = {how}")

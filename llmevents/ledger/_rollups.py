@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -166,16 +166,19 @@ def _cell(cells: dict[Any, Cell], key: object) -> Cell:
 def _amounts(row: Row) -> tuple[int, int | None]:
     """Return what a call adds to each amount, and the bucket of its duration."""
     amounts = _OF_STATUS.get(row["status"], _STATED + 1)
-    for name, shift in _SHIFTS:
-        if name in row:
-            amounts += (row[name] + _STATED) << shift
+    for name, shift in _shifts(tuple(row)):
+        amounts += (row[name] + _STATED) << shift
     duration = row.get("duration_ns")
-    if duration is None:
-        return amounts, None
-    if "output_tokens" in row:
-        for name, shift in _RATED_SHIFTS:
-            amounts += (row[name] + _STATED) << shift
-    return amounts, key_of(duration)
+    return amounts, None if duration is None else key_of(duration)
+
+
+@lru_cache(maxsize=1024)
+def _shifts(columns: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Return which of a row's columns are added to which lanes."""
+    shifts = [(name, shift) for name, shift in _SHIFTS if name in columns]
+    if {"duration_ns", "output_tokens"} <= set(columns):
+        shifts += _RATED_SHIFTS
+    return shifts
 
 
 def packed(sketch: Mapping[int, int], before: bytes = b"") -> bytes:
@@ -194,19 +197,14 @@ def packed(sketch: Mapping[int, int], before: bytes = b"") -> bytes:
         ((only, times),) = sketch.items()
         if times < 1 << 8:
             return _ONE.pack(b"B", only, times)
-    keys, counts = _arrays(before)
-    for key, count in sketch.items():
-        place = bisect_left(keys, key)
-        if place == len(keys) or keys[place] != key:
-            keys.insert(place, key)
-            counts.insert(place, 0)
-        total = counts[place] + count
-        while total >= 1 << 8 * counts.itemsize:
-            counts = array(_WIDER[counts.typecode], counts)
-        counts[place] = total
-    if not keys:
+    merged = dict(sketch)
+    add_sketch(before, merged)
+    if not merged:
         return b""
-    return counts.typecode.encode() + _bytes(keys) + _bytes(counts)
+    keys = sorted(merged)
+    counts = [merged[key] for key in keys]
+    width = next(code for code, above in _WIDTHS if max(counts) < above)
+    return width.encode() + _bytes(array("H", keys)) + _bytes(array(width, counts))
 
 
 def add_sketch(packed: bytes, into: dict[int, int]) -> None:
@@ -241,7 +239,8 @@ def _bytes(numbers: array[int]) -> bytes:
     return numbers.tobytes()
 
 
-_WIDER = {"B": "H", "H": "I", "I": "Q"}
+_WIDTHS = [(code, 1 << 8 * array(code).itemsize) for code in "BHIQ"]
+"""Of a count: its letter, and the least that is too much for it."""
 
 COLUMN_NAMES: tuple[str, ...] = (*KEY, *COUNTS, *SUMS, SKETCH)
 """The columns of the table of roll-ups."""

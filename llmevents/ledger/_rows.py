@@ -13,7 +13,7 @@ import orjson
 from llmevents._redact import clean_metadata
 from llmevents.ledger._record import _CONVERTERS, LARGEST, Record
 from llmevents.ledger._schema import COLUMNS, Kind
-from llmevents.ledger._tables import DIMENSIONS, REQUIRED
+from llmevents.ledger._tables import DIMENSIONS, INDEXED, REQUIRED
 
 
 Row: TypeAlias = dict[str, Any]
@@ -140,9 +140,7 @@ _PLAIN: dict[Kind, type] = {"text": str, "integer": int}
 _FIT: dict[str, tuple[Any, Callable[[Any], object]]] = {
     column.name: (
         _PLAIN.get(column.kind),
-        _key
-        if column.name == "id" or column.name in DIMENSIONS
-        else _OF_KIND[column.kind],
+        _key if column.name in ("id", *DIMENSIONS, *INDEXED) else _OF_KIND[column.kind],
     )
     for column in COLUMNS
 }

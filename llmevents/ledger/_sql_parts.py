@@ -23,14 +23,14 @@ from llmevents.ledger._query import DAY, GROUPINGS, SUMS, Filter, Grouping
 from llmevents.ledger._rollups import LARGEST
 from llmevents.ledger._rows import key
 from llmevents.ledger._schema import TASK_EVENT
-from llmevents.ledger._tables import RATED, STATED, calls, rollups
+from llmevents.ledger._tables import DIMENSIONS, RATED, STATED, calls, rollups
 
 
 Window: TypeAlias = tuple[str | None, str | None]
 """The first timestamp, and the first one behind."""
 
-BY_INDEX = ("session_id", "task_id", "source_id")
-"""Dimensions of which one value has so few calls that their index is faster."""
+BY_INDEX = "source_id"
+"""The dimension of which one value has so few calls that their index is faster."""
 
 _AFTER = "~"
 """Sorts after whatever a timestamp goes on with behind its day."""
@@ -159,11 +159,13 @@ def _rolled_up(grouping: Grouping | None, where: Filter) -> ColumnElement[bool] 
     """Return which roll-ups have the answer, of all days; None if none have."""
     matches = where.matches
     by_time = grouping in (None, "day")
-    column = None if grouping is None else GROUPINGS[grouping]
+    column = "total" if by_time or grouping is None else GROUPINGS[grouping]
     if not matches:
-        return rolled_up_as("total" if by_time or column is None else column)
+        return rolled_up_as(column) if column in DIMENSIONS else None
     ((name, text), *others) = matches.items()
-    if others or name in BY_INDEX or not (by_time or column == name):
+    if others or name not in DIMENSIONS or name == BY_INDEX:
+        return None
+    if not by_time and column != name:
         return None
     return and_(rollups.c.dimension == name, rollups.c.value == key(text))
 

@@ -47,8 +47,8 @@ from llmevents.ledger._sql_parts import (
 )
 from llmevents.ledger._sql_reading import Source
 from llmevents.ledger._sql_totals import FEW, by, exact, rows_of, summary
+from llmevents.ledger._tables import DIMENSIONS, calls, rollups
 from llmevents.ledger._tables import FAILED as NOT_SUCCESSFUL
-from llmevents.ledger._tables import calls, rollups
 
 
 class SqlEngine:
@@ -199,16 +199,16 @@ def failures_of(where: Filter) -> Any:  # noqa: ANN401  # a select of five colum
 
 def _values(name: str, where: Filter) -> Executable:
     """Return the question how many values of a column calls have in a window."""
+    kept = calls.c[name]
+    if name not in DIMENSIONS:
+        return select(func.count(kept.distinct())).where(_meant(where), kept != "")
     days, rest = split(where.window)
-    found = [
-        select(calls.c[name]).where(meant(where, window), calls.c[name] != "")
-        for window in rest
-    ]
+    found = [select(kept).where(meant(where, window), kept != "") for window in rest]
     if days is not None:
         rolled_up = select(rollups.c.value)
         rolled_up = rolled_up.where(rolled_up_as(name), of_days(days))
         found.append(rolled_up.where(rollups.c.value != ""))
-    nothing = select(calls.c[name]).where(false())
+    nothing = select(kept).where(false())
     values = union(nothing, *found).subquery()
     return select(func.count()).select_from(values)
 

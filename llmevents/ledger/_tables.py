@@ -85,14 +85,16 @@ DIMENSIONS: tuple[str, ...] = (
     "event",
     "organization_id",
     "user_id",
-    "session_id",
     "source_id",
-    "task_id",
 )
-"""What calls are rolled up by. ``total`` has one value, the empty one."""
+"""What calls are rolled up by. ``total`` has one value, the empty one.
+
+Sessions and tasks are of a few calls each: rolled up, they would be nearly as many rows
+again, written with each call, where their index finds the calls as fast.
+"""
 
 INDEXED = ("user_id", "session_id", "task_id", "source_id", "organization_id")
-"""What records are asked for by, beside the time."""
+"""What records are asked for by, beside the time; and counted by, without the tasks'."""
 
 STATUSES: dict[str, str] = {
     "success": "successes",
@@ -138,7 +140,7 @@ rollups = Table(
 The value of calls that state none is empty. A sum is null if no call states the
 number, and 2**63 - 1 if it is at least that. `llmevents.ledger._rollups.add_sketch`
 reads ``duration_sketch``. Ordered by day, they answer for all values of some days; of
-one session, task or source the records themselves tell as fast, by their index.
+one source the records themselves tell as fast, by their index.
 """
 
 ledger_schema = Table(
@@ -155,6 +157,7 @@ def _index(name: str) -> None:
         f"calls_{name}",
         calls.c[name],
         calls.c.timestamp,
+        calls.c.event,
         sqlite_where=known,
         postgresql_where=known,
     )

@@ -410,9 +410,9 @@ def test_a_file_that_changes_is_read_anew_and_no_other(
 ) -> None:
     fill, fills = tables._fill, []
 
-    def counted(*arguments: Any) -> None:  # noqa: ANN401  # passed on
+    def counted(*arguments: Any, in_order: bool) -> None:  # noqa: ANN401  # passed on
         fills.append(arguments[-1])
-        fill(*arguments)
+        fill(*arguments, in_order=in_order)
 
     monkeypatch.setattr(tables, "_fill", counted)
     write(path, [{"id": "1"}])
@@ -428,6 +428,10 @@ def test_a_file_that_changes_is_read_anew_and_no_other(
         file.write(encode({"id": "2"}))
     assert engine.summary().calls == 2
     assert len(fills) == 3
+    assert len(engine.records()) == 2
+    engine.summary()
+    engine.records()
+    assert len(fills) == 4  # in the order of the lines, as records are asked for
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -444,10 +448,10 @@ def test_a_file_that_is_set_aside_meanwhile_is_not_lost(
             write(path, [{"id": "2"}])
             path.unlink()
 
-    def renaming(*arguments: Any) -> None:  # noqa: ANN401  # passed on
+    def renaming(*arguments: Any, in_order: bool) -> None:  # noqa: ANN401  # passed on
         if when == "before":
             rename()
-        fill(*arguments)
+        fill(*arguments, in_order=in_order)
         rename()
 
     monkeypatch.setattr(tables, "_fill", renaming)
@@ -461,8 +465,8 @@ def test_a_file_that_is_gone_when_it_is_mended_is_looked_for_anew(
     fill = tables._fill
     turns = iter([True])
 
-    def renaming(*arguments: Any) -> None:  # noqa: ANN401  # passed on
-        fill(*arguments)
+    def renaming(*arguments: Any, in_order: bool) -> None:  # noqa: ANN401  # passed on
+        fill(*arguments, in_order=in_order)
         for _ in turns:
             path.rename(path.with_name("calls-20261121T093000000000Z.jsonl"))
 

@@ -19,7 +19,7 @@ from llmevents.ledger._query import ALL, GROUPINGS, Filter, Grouping, NewerRecor
 from llmevents.ledger._record import LARGEST
 from llmevents.ledger._sql import SqlStore
 from llmevents.ledger._sql_parts import split
-from llmevents.ledger._sql_query import SqlEngine, failures_of
+from llmevents.ledger._sql_query import SqlEngine, _values, failures_of
 from llmevents.ledger._sql_reading import _bounds, bucket, key_of_bucket
 from llmevents.ledger._tables import NEWER, calls, rollups
 from llmevents.metrics._histogram import OFFSET, key_of
@@ -76,7 +76,9 @@ def plan_of(store: SqlStore, asked: Any) -> str:  # noqa: ANN401  # of any colum
         return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {told}").all())
 
 
-@pytest.mark.parametrize("grouping", [None, *GROUPINGS])
+@pytest.mark.parametrize(
+    "grouping", [None, *(name for name in GROUPINGS if name not in ("session", "task"))]
+)
 @pytest.mark.parametrize(
     "where",
     [
@@ -100,6 +102,16 @@ def test_what_roll_ups_tell_no_record_is_asked_for(
     else:
         assert engine.by(grouping, where) == plain.by(grouping, where)
         assert engine.by(grouping, where, limit=1) == plain.by(grouping, where, limit=1)
+
+
+@pytest.mark.parametrize("name", ["session_id", "task_id"])
+@pytest.mark.parametrize("where", [ALL, Filter(since=NOON)], ids=["all", "some"])
+def test_sessions_and_tasks_are_counted_by_their_index(
+    store: SqlStore, name: str, where: Filter
+) -> None:
+    """Where no column of a record is looked up."""
+    plan = plan_of(store, _values(name, where))
+    assert f"COVERING INDEX calls_{name}" in plan
 
 
 @pytest.mark.parametrize(
