@@ -63,6 +63,7 @@ class Picture(NamedTuple):
         models: By model, the dearest first.
         failures: The most frequent ones.
         minutes: What the calls of each of the last minutes came to.
+        recent: What those of the last `RECENT` minutes came to, up to the moment.
     """
 
     now: datetime
@@ -71,6 +72,7 @@ class Picture(NamedTuple):
     models: Sequence[Grouped]
     failures: Sequence[Failure]
     minutes: Sequence[Totals]
+    recent: Totals
 
 
 class Watcher:
@@ -97,6 +99,9 @@ class Watcher:
             self._engine.by("model", where),
             self._engine.errors(where, limit=LEAST_ROWS),
             self._of_minutes(now, where),
+            self._engine.summary(
+                replace(where, since=now - timedelta(minutes=RECENT), until=None)
+            ),
         )
 
     def _of_minutes(self, now: datetime, where: Filter) -> list[Totals]:
@@ -198,8 +203,6 @@ def _charts(console: Console, picture: Picture) -> Table:
     made.add_column(style="cyan", no_wrap=True)
     for _ in range(2):
         made.add_column(justify="right", no_wrap=True)
-    # The minute that is not over yet is no minute.
-    recent = picture.minutes[-1 - RECENT : -1]
     ago = f"{MINUTES} min ago".ljust(MINUTES - len("now")) + "now"
     made.add_row(
         tables.text("A minute"),
@@ -213,7 +216,7 @@ def _charts(console: Console, picture: Picture) -> Table:
         ("Tokens", "total_tokens"),
     ):
         values = [getattr(minute, name) or 0 for minute in picture.minutes]
-        average = sum(getattr(minute, name) or 0 for minute in recent) / RECENT
+        average = (getattr(picture.recent, name) or 0) / RECENT
         made.add_row(
             tables.text(title),
             tables.text(charts.sparkline(values, is_unicode=is_unicode)),

@@ -273,19 +273,20 @@ class JsonlEngine:
             ),
             [*values, limit],
         )
-        histograms: dict[bytes | None, dict[int, int]] = {}
         buckets = connection.execute(
             words(
-                "SELECT chosen.key,",
+                "SELECT key, list(bucket), list(number) FROM (SELECT chosen.key AS key,",
                 _BUCKET,
-                "AS bucket, count(*) FROM records JOIN",
+                "AS bucket, count(*) AS number FROM records JOIN",
                 f"chosen ON chosen.key IS NOT DISTINCT FROM {key} WHERE",
-                f"{meant} AND duration_ns IS NOT NULL GROUP BY ALL",
+                f"{meant} AND duration_ns IS NOT NULL GROUP BY ALL) GROUP BY key",
             ),
             values,
         )
-        for key_of_group, bucket, count in fetched(buckets):
-            histograms.setdefault(key_of_group, {})[bucket] = count
+        histograms = {
+            key_of_group: dict(zip(keys, counts, strict=True))
+            for key_of_group, keys, counts in fetched(buckets)
+        }
         rows = connection.execute(f"FROM chosen ORDER BY {order or 'key'}")
         return [
             _group(key_of_group, row, histograms.pop(key_of_group, {}))

@@ -64,17 +64,16 @@ def row_of(record: Record) -> Row | None:
     """
     row: Row = {}
     for name, value in record.items():
-        known = _FIT.get(name)
-        if known is None or value is None:
-            continue
-        kind, fit = known
-        if type(value) is kind and (
-            len(value) <= LONGEST and value.isascii() and "\0" not in value
-            if kind is str
-            else 0 <= value <= LARGEST
-        ):
+        kind = type(value)
+        if kind is str and name in _TEXTS:
+            if len(value) <= LONGEST and value.isascii() and "\0" not in value:
+                row[name] = value
+                continue
+        elif kind is int and name in _INTEGERS and 0 <= value <= LARGEST:
             row[name] = value
-        elif (fitted := fit(value)) is not None:
+            continue
+        fit = _FIT.get(name)
+        if fit and value is not None and (fitted := fit(value)) is not None:
             row[name] = fitted
     return row if row.keys() >= REQUIRED else None
 
@@ -134,17 +133,17 @@ _OF_KIND: dict[Kind, Callable[[Any], object]] = {
     "boolean": _flag,
 }
 
-_PLAIN: dict[Kind, type] = {"text": str, "integer": int}
-"""Kinds of which most values are kept as they are, and the type of these."""
+_TEXTS = frozenset(column.name for column in COLUMNS if column.kind == "text")
+_INTEGERS = frozenset(column.name for column in COLUMNS if column.kind == "integer")
+"""Columns of which most values are kept as they are."""
 
-_FIT: dict[str, tuple[Any, Callable[[Any], object]]] = {
-    column.name: (
-        _PLAIN.get(column.kind),
-        _key if column.name in ("id", *DIMENSIONS, *INDEXED) else _OF_KIND[column.kind],
-    )
+_FIT: dict[str, Callable[[Any], object]] = {
+    column.name: _key
+    if column.name in ("id", *DIMENSIONS, *INDEXED)
+    else _OF_KIND[column.kind]
     for column in COLUMNS
 }
-"""Name -> the type that most values have, and what makes others fit."""
+"""Name -> what makes any other value fit."""
 
 _LOAD: dict[str, Callable[[Any], object]] = {
     **{

@@ -25,7 +25,7 @@ BUSY = [
     *(
         call(
             number,
-            hours_ago=(number % 20) / 60,
+            hours_ago=(number % 20 + 0.5) / 60,
             cost_nano_usd=2_000_000,
             total_tokens=9,
         )
@@ -49,11 +49,11 @@ def test_one_picture_tells_of_the_last_hour(nothing_set: Path, kind: str) -> Non
     assert lines[3].startswith("Calls 43 41 succeeded, 2 failed")
     assert lines[4].startswith("Cost $0.1200")
     charts = {line.split()[0]: line.split() for line in lines[8:13] if line}
-    # Of the 5 minutes before this one, each has 2 calls of $0.002 and 9 tokens.
+    # In each of the last 5 minutes there were 2 calls of $0.002 and 9 tokens.
     assert charts["Calls"][-2:] == ["2.0/min", "2"]
     assert charts["Cost"][-2:] == ["$0.0040/min", "$0.0040"]
     assert charts["Tokens"][-2:] == ["18.0/min", "18"]
-    assert charts["Calls"][1] == "▁" * 10 + "█" * 20
+    assert charts["Calls"][1] == "▁" * 9 + "█" * 20 + "▁"
     assert any(line.startswith("gpt-4o ████████████████████████") for line in lines)
     assert lines[-1] == "Failed: 1 Oops 500 (openai), 1 Timeout (openai)"
 
@@ -109,8 +109,8 @@ def test_minutes_that_are_over_are_asked_for_once(nothing_set: Path) -> None:
     asked = len(engine.asked)
     again = watcher.look(NOW + timedelta(minutes=1))
 
-    assert asked == 1 + 30
-    assert len(engine.asked) - asked == 1 + 11
+    assert asked == 2 + 30
+    assert len(engine.asked) - asked == 2 + 11
     assert again.minutes[:-1] == first.minutes[1:]
 
 
