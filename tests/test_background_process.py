@@ -32,6 +32,12 @@ pytestmark = pytest.mark.long
 EVENT = ("docs", "saved")
 POLICIES: tuple[OnFull, ...] = ("drop_new", "drop_old", "block")
 
+SECONDS = 60
+"""Long enough for a busy machine; it only runs out where something is broken."""
+
+NESTED = 20
+"""So many signal handlers may interrupt each other in a test."""
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
 needs_timer = pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="no interval timer here"
@@ -41,7 +47,7 @@ needs_timer = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def _watchdog() -> Iterator[None]:
     """A deadlock fails with the stacks of all threads instead of hanging."""
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(900, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 
@@ -56,7 +62,7 @@ def emit(handler: Background, *numbers: int) -> None:
 
 
 def check_totals(handler: Background, emitted: int) -> None:
-    assert handler.shutdown(30)
+    assert handler.shutdown(300)
     stats = handler.stats()
     assert stats.accepted == emitted
     assert stats.queued == 0
@@ -71,15 +77,21 @@ def check_totals(handler: Background, emitted: int) -> None:
 def test_a_signal_handler_may_emit_in_the_middle_of_an_emission(
     on_full: OnFull,
 ) -> None:
-    interrupted = 0
+    interrupted = depth = 0
     queued = background(nothing, max_events=50, on_full=on_full, block_timeout=0.5)
 
     def handle(*_: object) -> None:
-        nonlocal interrupted
+        nonlocal interrupted, depth
+        # A handler that has to wait is interrupted in turn, by as many as there is time
+        # for. On a busy machine these are more than Python lets call each other.
+        if depth == NESTED:
+            return
+        depth += 1
         interrupted += 1
         emit(queued, 1)
         queued.stats()
         queued.flush(0)
+        depth -= 1
 
     before = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -97,13 +109,16 @@ def test_a_signal_handler_may_emit_in_the_middle_of_an_emission(
 
 def test_code_that_has_interrupted_an_emission_neither_waits_nor_gets_lost() -> None:
     """Deterministically: the token is held by this very thread."""
-    queued = background(nothing, max_events=1, on_full="block", block_timeout=60)
+    # If it waited, the watchdog would not.
+    queued = background(
+        nothing, max_events=1, on_full="block", block_timeout=20 * SECONDS
+    )
     queue = queued._delivery.queue
     del queue._token[0]
     queue._holder = threading.get_ident()
     emit(queued, 1, 2, 3)
     assert not queued.flush(0) or queue.accepted == 0
-    assert queued.shutdown(5), "what was emitted before is delivered"
+    assert queued.shutdown(SECONDS), "what was emitted before is delivered"
     queue._holder = 0
     queue._token.append(None)
 
@@ -119,7 +134,7 @@ armed = False
 interrupted = tried = returned = 0
 handler = background(lambda *event: None, max_events=50, on_full=%r, block_timeout=0.5)
 emit(handler, 1)  # threading itself does not like to be interrupted at a start
-assert handler.flush(10)
+assert handler.flush(50)
 
 def interrupt(*_):
     global armed, interrupted
@@ -141,7 +156,7 @@ while interrupted < 200:
     except KeyboardInterrupt:
         pass
 signal.setitimer(signal.ITIMER_REAL, 0)
-assert handler.shutdown(10)
+assert handler.shutdown(50)
 stats = handler.stats()
 assert returned <= stats.accepted - 1 <= tried, (returned, stats, tried)
 assert stats.accepted == stats.delivered + sum(stats.dropped.values()), stats
@@ -209,13 +224,23 @@ def emit(handler, *numbers):
 """
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    """Run *script* after the prologue in a new interpreter, warnings as errors."""
+PATIENCE = """
+import llmevents._at_exit
+llmevents._at_exit.EXIT_TIMEOUT = 50
+"""
+
+
+def run(script: str, patience: str = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """Run *script* after the prologue in a new interpreter, warnings as errors.
+
+    Unless *patience* is empty, its end may take longer than the two seconds that a busy
+    machine may need for what is to be delivered.
+    """
     return subprocess.run(  # our own interpreter and script
-        [sys.executable, "-W", "error", "-c", PROLOGUE + script],
+        [sys.executable, "-W", "error", "-c", PROLOGUE + patience + script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -292,22 +317,24 @@ def test_a_handler_that_hangs_holds_the_process_up_for_two_seconds() -> None:
 def hang(*event):
     threading.Event().wait()
 
-handlers = [background(hang) for _ in range(5)]
+handlers = [background(hang) for _ in range(30)]
 for handler in handlers:
     emit(handler, 1, 2)
 good = background(store)
 emit(good, *range(100))
-"""
+""",
+        patience="",
     )
     took = time.monotonic() - started
 
     assert ended.returncode == 0
     assert ended.stderr == (
-        "llmevents: events not delivered at exit: 10; the background handlers that "
+        "llmevents: events not delivered at exit: 60; the background handlers that "
         "they wait for took longer than 2 s\n"
     )
     assert numbers(ended) == list(range(100))
-    assert 2 <= took < 2 + 8, "8 s for a slow machine to start and stop Python"
+    # One after the other they would take 60 s.
+    assert 2 <= took < 2 + 40, "40 s for a slow machine to start and stop Python"
 
 
 def test_what_was_shut_down_by_hand_is_not_waited_for_again() -> None:
@@ -360,7 +387,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     child = multiprocessing.get_context("fork").Process(target=work, args=(handler,))
     child.start()
-child.join(30)
+child.join(60)
 sys.exit(child.exitcode)
 """
     )
@@ -376,7 +403,7 @@ def test_the_exit_hook_counts_what_was_left(capsys: pytest.CaptureFixture[str]) 
 
     def hang(*_: object) -> None:
         entered.set()
-        assert go_on.wait(60)
+        assert go_on.wait(2 * SECONDS)
 
     hook = ExitHook()
     hook._armed = True
@@ -384,7 +411,7 @@ def test_the_exit_hook_counts_what_was_left(capsys: pytest.CaptureFixture[str]) 
     for handler in (hanging, idle, settled):
         hook.add(handler._delivery)
     emit(settled, 1, 2)
-    assert entered.wait(10)
+    assert entered.wait(SECONDS)
     assert not settled.shutdown(0)
     emit(hanging, 1, 2, 3)
     hook.run()
@@ -392,8 +419,8 @@ def test_the_exit_hook_counts_what_was_left(capsys: pytest.CaptureFixture[str]) 
 
     assert "events not delivered at exit: 3;" in capsys.readouterr().err
     go_on.set()
-    assert hanging.flush(10)
-    assert settled.flush(10)
+    assert hanging.flush(SECONDS)
+    assert settled.flush(SECONDS)
 
 
 class CountingHook(ExitHook):
@@ -419,7 +446,7 @@ def test_the_exit_hook_is_set_once_in_a_child_of_multiprocessing(
 
 
 def fork() -> int:
-    """Fork, with a limit on how long the child may live: 30 s.
+    """Fork, with a limit on how long the child may live: five minutes.
 
     What measures coverage has a lock that another thread may hold at the fork, so the
     child goes without.
@@ -433,7 +460,7 @@ def fork() -> int:
     if child:
         sys.settrace(trace)
     else:
-        signal.alarm(30)
+        signal.alarm(300)
         threading.settrace(None)
     return child
 
@@ -474,7 +501,7 @@ def line_writer(
 def test_forks_in_mid_emission_neither_hang_nor_deliver_twice(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     queued = background(
-        line_writer(lines), max_events=100, on_full="block", block_timeout=60
+        line_writer(lines), max_events=100, on_full="block", block_timeout=10 * SECONDS
     )
     bus = Bus()
     bus.attach("id", "docs.**", queued)
@@ -490,7 +517,7 @@ def test_forks_in_mid_emission_neither_hang_nor_deliver_twice(tmp_path: Path) ->
         assert queued.stats().accepted == 0
         for number in range(10):
             bus.execute(EVENT, {}, {"id": f"child-{os.getpid()}-{number}"})
-        assert queued.flush(20)
+        assert queued.flush(SECONDS)
         stats = queued.stats()
         assert (stats.accepted, stats.delivered, stats.queued) == (10, 10, 0)
 
@@ -502,7 +529,7 @@ def test_forks_in_mid_emission_neither_hang_nor_deliver_twice(tmp_path: Path) ->
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(300)
 
     assert statuses == [0] * 50
     check_totals(queued, sum(emitted))
@@ -529,19 +556,19 @@ def test_a_child_drops_the_queue_that_it_inherits(tmp_path: Path) -> None:
         event: EventName, measurements: Measurements, metadata: Metadata, config: object
     ) -> None:
         entered.set()
-        assert go_on.wait(60)
+        assert go_on.wait(2 * SECONDS)
         write(event, measurements, metadata, config)
 
     queued = background(handler)
     for number in range(5):
         queued(EVENT, {}, {"id": number}, None)
-    assert entered.wait(10)
+    assert entered.wait(SECONDS)
 
     def check() -> None:
         go_on.set()
         assert queued.stats().queued == 0
-        assert queued.flush(10)
-        assert queued.shutdown(10)
+        assert queued.flush(SECONDS)
+        assert queued.shutdown(SECONDS)
 
     assert in_child(check) == 0
     go_on.set()
@@ -552,7 +579,7 @@ def test_a_child_drops_the_queue_that_it_inherits(tmp_path: Path) -> None:
 @needs_fork
 def test_a_child_of_a_closed_handler_has_a_closed_one() -> None:
     queued = background(nothing)
-    assert queued.shutdown(10)
+    assert queued.shutdown(SECONDS)
 
     def check() -> None:
         emit(queued, 1)
@@ -575,7 +602,7 @@ def test_a_handler_that_forks_does_not_deliver_the_rest_twice(
     def handler(
         event: EventName, measurements: Measurements, metadata: Metadata, config: object
     ) -> None:
-        assert queue_is_full.wait(60)
+        assert queue_is_full.wait(SECONDS)
         write(event, measurements, metadata, config)
         if metadata["id"] == 1:
             children.append(fork())
@@ -593,11 +620,17 @@ def test_a_handler_that_forks_does_not_deliver_the_rest_twice(
         queued(EVENT, {}, {"id": number}, None)
     queue_is_full.set()
     if deliverer == "caller":
-        flushed = queued.flush(1)
-        if os.getpid() != parent:
-            os._exit(2 if flushed else 0)
+        flushed = False
+        # The child waits in vain for as long as it is told to, hence not long at first.
+        # On a busy machine the parent may need more.
+        for timeout in (1, SECONDS):
+            flushed = queued.flush(timeout)
+            if os.getpid() != parent:
+                os._exit(2 if flushed else 0)
+            if flushed:
+                break
         assert flushed
-    assert queued.shutdown(10)
+    assert queued.shutdown(SECONDS)
     assert status_of(children[0]) == 0
     assert [line.split()[1] for line in lines.read_text().splitlines()] == [*"01234"]
 
@@ -618,8 +651,8 @@ def test_an_emission_that_a_fork_interrupts_goes_to_the_parent_only() -> None:
         assert before.accepted == 1
         assert queued.stats().accepted == 0
         emit(queued, 1)
-        assert queued.flush(10)
+        assert queued.flush(SECONDS)
         assert before.waiting == 1
 
     assert in_child(check) == 0
-    assert queued.shutdown(10)
+    assert queued.shutdown(SECONDS)

@@ -37,7 +37,7 @@ def in_child(check: Callable[[], bool]) -> bool:
     """Return what *check* says in a forked child; one that hangs is killed."""
     child = os.fork()
     if child == 0:
-        signal.alarm(10)
+        signal.alarm(60)
         try:
             os._exit(0 if check() else 1)
         finally:

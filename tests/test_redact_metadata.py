@@ -37,7 +37,7 @@ PLAIN = "c4n4ry-h0rse"
 TOKEN = "sk-" + "C4n4ry" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z"
 
 
-def in_time(function: Callable[[], object], seconds: float = 60) -> None:
+def in_time(function: Callable[[], object], seconds: float = 300) -> None:
     """Run *function*; a hang fails the test instead of stopping the suite."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()

@@ -31,7 +31,7 @@ from llmevents.signals import EventSignal, Forwarding, forward, signal
 AnyReceiver: TypeAlias = Callable[..., object]
 
 STOP = "llm.chat.stop"
-JOIN_SECONDS = 60
+JOIN_SECONDS = 300
 
 
 class Receiver:

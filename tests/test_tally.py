@@ -55,10 +55,10 @@ def test_threads_count_exactly_while_others_read() -> None:
         for thread in (*counters, *readers):
             thread.start()
         for thread in counters:
-            thread.join(30)
+            thread.join(300)
         done.set()
         for thread in readers:
-            thread.join(30)
+            thread.join(300)
     finally:
         sys.setswitchinterval(interval)
     assert not any(thread.is_alive() for thread in (*counters, *readers))
@@ -120,7 +120,7 @@ def test_a_read_within_a_read_does_not_hang() -> None:
 
     reader = threading.Thread(target=read_everywhere, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(300)
     assert not reader.is_alive()
     assert set(inner) == {1}
 
@@ -143,11 +143,11 @@ def test_a_forked_child_goes_on_from_the_parents_count() -> None:
             tally.add()
             child = os.fork()
             if child == 0:
-                signal.alarm(10)
+                signal.alarm(60)
                 tally.add()
                 os._exit(tally.value())
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == count + 2
     finally:
         done.set()
-        reader.join(10)
+        reader.join(60)
     assert tally.value() == 20

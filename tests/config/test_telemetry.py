@@ -33,17 +33,22 @@ def hanging(acme: ModuleType) -> Iterator[ModuleType]:
     acme.released.clear()
     yield acme
     acme.released.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("llmevents-"):
-            thread.join(10)
+    _threads_left()
 
 
-def _threads() -> list[str]:
-    return [
-        thread.name
+def _threads_left() -> list[str]:
+    """Return the names of our threads that go on.
+
+    A thread that has said that it is done is still there for a moment.
+    """
+    ours = [
+        thread
         for thread in threading.enumerate()
         if thread.name.startswith("llmevents-")
     ]
+    for thread in ours:
+        thread.join(30)
+    return [thread.name for thread in ours if thread.is_alive()]
 
 
 def test_everything_is_on_the_bus_that_was_given() -> None:
@@ -173,7 +178,7 @@ def test_reporters_are_started_in_order_and_all_are_stopped(acme: ModuleType) ->
     flushed, stopped = sorted(acme.calls[2:4]), sorted(acme.calls[4:])
     assert flushed == ["Acme.flush", "Anything.flush"]
     assert stopped == [f"{name}.stop {os.getpid()}" for name in ("Acme", "Anything")]
-    assert _threads() == []
+    assert _threads_left() == []
     assert "not running" in repr(telemetry)
 
 
@@ -193,7 +198,7 @@ def test_if_one_cannot_start_those_before_it_are_stopped(acme: ModuleType) -> No
 
     assert acme.calls == ["Acme.start", f"Acme.stop {os.getpid()}"]
     assert bus.list_handlers() == []
-    assert _threads() == []
+    assert _threads_left() == []
     configure(bus=bus).shutdown()
 
 
@@ -207,10 +212,11 @@ def test_a_reporter_that_hangs_holds_up_nobody(hanging: ModuleType) -> None:
         "t", "llmevents.reporter.*", lambda e, m, meta, c: failed.append(dict(meta))
     )
     began = monotonic()
-    assert not telemetry.flush(0.05)
-    telemetry.shutdown(0.1)
+    # On a busy machine those that do not hang need some time as well.
+    assert not telemetry.flush(2)
+    telemetry.shutdown(2)
 
-    assert monotonic() - began < 5
+    assert monotonic() - began < 60
     assert len([call for call in hanging.calls if call.startswith("Acme.stop")]) == 2
     assert [event["reason"] for event in failed] == ["flush_timeout", "stop_timeout"]
     assert failed[0]["reporter"] == "hanging"
@@ -421,7 +427,7 @@ def _python(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env={**os.environ, **variables},
     )
 
@@ -444,8 +450,8 @@ def test_disabled_by_the_environment_nothing_is_read_or_imported() -> None:
 def test_reporters_are_stopped_when_the_process_ends(acme: ModuleType) -> None:
     done = _python(
         "import llmevents.config, acme_reporters\n"
-        "acme_reporters.Acme.stop = lambda self, timeout: print('stopped', timeout > 1)\n"
-        "llmevents.config.configure(reporters=['acme'])\n"
+        "acme_reporters.Acme.stop = lambda self, timeout: print('stopped', timeout > 20)\n"
+        "llmevents.config.configure(reporters=['acme'], shutdown_timeout=30)\n"
     )
     assert done.stdout == "stopped True\n", done.stderr
 
@@ -456,10 +462,10 @@ def test_a_reporter_that_hangs_does_not_keep_the_process(acme: ModuleType) -> No
         "import llmevents.config, acme_reporters\n"
         "acme_reporters.Acme.stop = lambda self, timeout: print('stopped')\n"
         "llmevents.config.configure(\n"
-        "    reporters=['acme', 'hanging'], shutdown_timeout=0.2)\n"
+        "    reporters=['acme', 'hanging'], shutdown_timeout=3)\n"
     )
     assert done.returncode == 0
-    assert monotonic() - began < 30
+    assert monotonic() - began < 60
     assert done.stdout == "stopped\n", done.stderr
 
 

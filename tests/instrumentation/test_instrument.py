@@ -265,7 +265,7 @@ def test_an_import_that_fails_in_another_thread_is_that_threads(
     gate = types.ModuleType("llmevents_gate")
     vars(gate)["opened"] = opened = threading.Event()
     monkeypatch.setitem(sys.modules, gate.__name__, gate)
-    code = f"import {gate.__name__} as gate; gate.opened.wait(30); 1 / 0"
+    code = f"import {gate.__name__} as gate; gate.opened.wait(300); 1 / 0"
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     failed: list[BaseException] = []
@@ -280,6 +280,7 @@ def test_an_import_that_fails_in_another_thread_is_that_threads(
     importing.start()
     while name not in sys.modules:
         importing.join(0.001)
+        assert importing.is_alive() or name in sys.modules
     threading.Timer(0.05, opened.set).start()
     llmevents.instrument(name)
     importing.join(TIMEOUT_SECONDS)

@@ -71,10 +71,12 @@ def test_a_dropped_stream_ends_once_in_the_error_that_the_caller_gets(
 def test_a_stream_that_stalls_times_out(
     client: openai.OpenAI, provider: FakeProvider, events: CapturedEvents
 ) -> None:
-    provider.script(Reply(chunk_delay_seconds=5))
+    provider.script(Reply(chunk_delay_seconds=120))
     stream = client.chat.completions.create(
-        model="m", messages=MESSAGES, stream=True, timeout=0.5
+        model="m", messages=MESSAGES, stream=True, timeout=60
     )
+    # From here on: on a busy machine the response itself may take longer to begin.
+    stream.response.request.extensions["timeout"]["read"] = 0.5
     # openai 3 says APITimeoutError here, openai 2 lets the HTTP library's through.
     with pytest.raises(Exception, match="timed out"):
         list(stream)
@@ -128,7 +130,8 @@ def test_another_thread_may_close_a_stream_that_is_being_read(
     provider: FakeProvider, client: openai.OpenAI
 ) -> None:
     """A stop button: the SDK closes the response, whatever its generators do."""
-    provider.script(*[Reply(chunk_delay_seconds=0.05, content="word " * 100)] * 2)
+    # Many short waits: who reads is soon woken up, and the end is far away.
+    provider.script(*[Reply(chunk_delay_seconds=0.05, content="word " * 2_000)] * 2)
 
     def seen() -> object:
         closed: list[object] = []
@@ -193,7 +196,7 @@ async def _next_of(
 def test_a_cancelled_reader_is_told_so(
     provider: FakeProvider, events: CapturedEvents
 ) -> None:
-    provider.script(Reply(chunk_delay_seconds=5))
+    provider.script(Reply(chunk_delay_seconds=60))
 
     async def use(client: openai.AsyncOpenAI) -> None:
         stream = await client.chat.completions.create(

@@ -125,6 +125,20 @@ class Scraped(Prometheus):
             each["metric"].get("model", ""): float(each["value"][1]) for each in result
         }
 
+    def current(self, expression: str) -> dict[str, float]:
+        """Return the same, once there is anything.
+
+        After a scrape that took too long there is nothing until the next one.
+        """
+        found: dict[str, float] = {}
+
+        def ask() -> bool:
+            found.update(self.query(expression))
+            return bool(found)
+
+        wait_for(ask)
+        return found
+
     def wait_for_scrape(self) -> None:
         """Return once Prometheus has what is there now."""
         before = self.reporter.status().delivered
@@ -154,16 +168,16 @@ def test_totals_are_exact_while_many_threads_count(scraped: Scraped) -> None:
     expected = {model: float(len(durations[model])) for model in MODELS}
     assert sum(expected.values()) == THREADS * ROUNDS * EVENTS
     wait_for(lambda: scraped.query("llm_requests_total") == expected)
-    assert scraped.query("llm_latency_seconds_count") == expected
-    assert scraped.query('llm_latency_seconds_bucket{le="+Inf"}') == expected
-    assert scraped.query("llm_input_tokens_total") == {
+    assert scraped.current("llm_latency_seconds_count") == expected
+    assert scraped.current('llm_latency_seconds_bucket{le="+Inf"}') == expected
+    assert scraped.current("llm_input_tokens_total") == {
         model: 100 * count for model, count in expected.items()
     }
-    assert scraped.query("llm_cost_usd_total * 1e9") == {
+    assert scraped.current("llm_cost_usd_total * 1e9") == {
         "": pytest.approx(7 * sum(expected.values()), rel=1e-12)
     }
-    assert scraped.query("temperature") == {"": -1.5}
-    assert scraped.query("llm_response_seconds_count") == {"": sum(expected.values())}
+    assert scraped.current("temperature") == {"": -1.5}
+    assert scraped.current("llm_response_seconds_count") == {"": sum(expected.values())}
     check_nothing_went_down(scraped)
     check_quantiles(scraped, durations)
     check_exemplars(scraped)
@@ -218,7 +232,7 @@ def check_quantiles(scraped: Scraped, durations: dict[str, list[int]]) -> None:
     family = scraped.store.snapshot().families["llm.latency.seconds"]
     for quantile in (0.5, 0.9, 0.99):
         expression = f"histogram_quantile({quantile}, llm_latency_seconds_bucket)"
-        found = scraped.query(expression)
+        found = scraped.current(expression)
         for series in family.series:
             model = series.tags["model"]
             histogram = series.value
@@ -232,7 +246,7 @@ def check_quantiles(scraped: Scraped, durations: dict[str, list[int]]) -> None:
             assert abs(found[model] - true) <= above - below
     both = sorted(duration for each in durations.values() for duration in each)
     median = both[(len(both) + 1) // 2 - 1] / 1e9
-    (shown,) = scraped.query('llm_response_seconds{quantile="0.5"}').values()
+    (shown,) = scraped.current('llm_response_seconds{quantile="0.5"}').values()
     assert shown == pytest.approx(median, rel=0.01)
 
 
@@ -254,11 +268,19 @@ def test_hostile_labels_arrive_as_they_were(scraped: Scraped) -> None:
     scraped.bus.execute("odd", {})
     wait_for(lambda: scraped.query("count(hostile_total == 1)") == {"": len(HOSTILE)})
 
-    result = scraped.ask("query", query="hostile_total")["result"]
-    texts = {int(each["metric"]["n"]): each["metric"]["text"] for each in result}
+    texts: dict[int, str] = {}
+
+    def ask() -> bool:
+        # Neither is there anything after a scrape that took too long.
+        for each in scraped.ask("query", query="hostile_total")["result"]:
+            texts[int(each["metric"]["n"])] = each["metric"]["text"]
+        return bool(texts)
+
+    wait_for(ask)
     assert tuple(text for _, text in sorted(texts.items())) == SENDABLE
-    assert scraped.query("count(evil_total)") == {}
-    assert scraped.query("up") == {"": 1.0}
+    # Over time, for the same reason: nothing at present would not mean nothing ever.
+    assert scraped.query("count_over_time(evil_total[10m])") == {}
+    wait_for(lambda: scraped.query("up") == {"": 1.0})
 
 
 def test_promtool_finds_nothing_wrong(scraped: Scraped) -> None:

@@ -60,9 +60,10 @@ def test_41_handlers_of_langchain_start_no_threads(bus: Bus) -> None:
     pytest.importorskip("langchain_core", reason="langchain-core is not installed")
     from llmevents.instrumentation.langchain import LLMEventsCallbackHandler
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     kept = [LLMEventsCallbackHandler(bus=bus) for _ in range(50)]
-    assert threading.active_count() == before
+    # Threads of other tests may end meanwhile.
+    assert set(threading.enumerate()) <= before
     assert len(kept) == 50
 
 

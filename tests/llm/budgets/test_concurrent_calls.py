@@ -8,7 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from llmevents import Bus
-from llmevents.llm.budgets import Budget, BudgetExceededError, BudgetGuard
+from llmevents.llm.budgets import (
+    Budget,
+    BudgetExceededError,
+    BudgetGuard,
+    MemoryBudgetStore,
+)
 from llmevents.testing import CapturedEvents
 from tests.outcomes import in_threads
 
@@ -26,7 +31,10 @@ CALL = {"user_id": "seen-for-the-first-time", "max_tokens": 10}
 
 
 def make(bus: Bus, unit: str) -> BudgetGuard:
-    return BudgetGuard(bus, [BUDGETS[unit]])
+    store = MemoryBudgetStore(clock=bus.clock)
+    # Who cannot have the lock in time lets the call through. These tests count calls.
+    store._lock_wait = 300
+    return BudgetGuard(bus, [BUDGETS[unit]], store)
 
 
 def check(guard: BudgetGuard, events: CapturedEvents, passed: int) -> None:
