@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from threading import Event, Thread
 
@@ -135,7 +136,9 @@ def test_threads_that_wait_share_a_write(
             threads = [Thread(target=store.add, args=(record(name),)) for name in names]
             for thread in threads:
                 thread.start()
+            deadline = time.monotonic() + JOIN_TIMEOUT
             while len(store._waiting) < len(names):
+                assert time.monotonic() < deadline
                 threads[0].join(0.001)
         for thread in threads:
             thread.join(JOIN_TIMEOUT)

@@ -42,6 +42,11 @@ from tests.llm.budgets.store_contract import (
 from tests.outcomes import in_child, in_threads
 
 
+PATIENCE = 30.0
+"""Seconds that a store waits for its turn and for the database, on a busy machine: what
+takes longer is counted as a failure, and tests count on there being none."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with needed_server() as server:
@@ -60,7 +65,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(url: str, clock: ManualClock) -> Iterator[SqlBudgetStore]:
-    store = SqlBudgetStore(url, clock=clock)
+    store = SqlBudgetStore(url, clock=clock, patience=PATIENCE)
     yield store
     store.close()
 
@@ -70,7 +75,7 @@ class TestSqlite(StoreContract):
 
     @pytest.fixture
     def store(self, url: str, clock: ManualClock) -> Iterator[SqlBudgetStore]:
-        store = SqlBudgetStore(url, clock=clock)
+        store = SqlBudgetStore(url, clock=clock, patience=PATIENCE)
         yield store
         assert store.counts() == (0, 0, 0, 0, {})
         store.close()
@@ -81,7 +86,7 @@ class TestPostgreSQL(StoreContract):
 
     @pytest.fixture
     def store(self, server: Server, clock: ManualClock) -> Iterator[SqlBudgetStore]:
-        store = SqlBudgetStore(server.new_url(), clock=clock)
+        store = SqlBudgetStore(server.new_url(), clock=clock, patience=PATIENCE)
         yield store
         assert store.counts() == (0, 0, 0, 0, {})
         store.close()
@@ -90,7 +95,7 @@ class TestPostgreSQL(StoreContract):
 def test_two_stores_of_one_database_have_one_state(
     url: str, clock: ManualClock
 ) -> None:
-    one, other = (SqlBudgetStore(url, clock=clock) for _ in range(2))
+    one, other = (SqlBudgetStore(url, clock=clock, patience=PATIENCE) for _ in range(2))
     token = one.reserve([hold(TOTAL, 4)]).token
     assert read(other, TOTAL) == Reading(0, 4, 0, None)
     assert other.reserve([hold(TOTAL, 7)]).refused == 0
@@ -106,7 +111,9 @@ def test_two_stores_of_one_database_have_one_state(
 def test_what_a_store_held_that_is_gone_is_given_back_by_another(
     url: str, clock: ManualClock
 ) -> None:
-    killed, other = (SqlBudgetStore(url, clock=clock) for _ in range(2))
+    killed, other = (
+        SqlBudgetStore(url, clock=clock, patience=PATIENCE) for _ in range(2)
+    )
     killed.reserve([hold(TOTAL, 10)])
     killed.close()
     clock.advance(LEASE - 1)
@@ -194,7 +201,9 @@ def test_any_text_and_any_amount_can_be_kept(
 ) -> None:
     """Keys come from users: what a database refuses must not stop anybody's calls."""
     url = request.getfixturevalue("url" if name == "sqlite" else "server")
-    store = SqlBudgetStore(url if isinstance(url, str) else url.new_url(), clock=clock)
+    store = SqlBudgetStore(
+        url if isinstance(url, str) else url.new_url(), clock=clock, patience=PATIENCE
+    )
     keys = ("", "nul \0", "lone \ud800", "é 'quoted' %s ? \\", "x" * 10_000)
     odd = [Account(key, (key,), 0, 0, HOUR) for key in keys]
     for account in odd:
@@ -303,7 +312,7 @@ def test_a_finalizer_that_settles_wherever_the_collector_runs_it(url: str) -> No
     class Stream:
         itself: Stream
 
-    store = SqlBudgetStore(url)
+    store = SqlBudgetStore(url, patience=PATIENCE)
     unlimited = hold(TOTAL)._replace(limit=None)
 
     def work() -> None:
@@ -388,7 +397,7 @@ def test_an_interrupted_step_is_done_once(
 
 
 def test_a_child_goes_on_with_a_connection_of_its_own(url: str) -> None:
-    store = SqlBudgetStore(url)
+    store = SqlBudgetStore(url, patience=PATIENCE)
     spend(store, TOTAL, 2)
     store.reserve([hold(TOTAL, 3)])
 
@@ -406,7 +415,7 @@ def test_a_child_goes_on_with_a_connection_of_its_own(url: str) -> None:
 def test_a_fork_waits_for_the_step_of_another_thread(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = SqlBudgetStore(url)
+    store = SqlBudgetStore(url, patience=PATIENCE)
     spend(store, TOTAL)
     begun, forking = threading.Event(), threading.Event()
 
@@ -489,7 +498,9 @@ def test_a_guard_tells_once_whichever_process_comes_to_a_level(
     budget = Budget("b", limit=10, unit="calls", warn=[0.5])
     with capture("llm.budget.*", bus=bus, scope="process") as events:
         guards = [
-            BudgetGuard(bus, [budget], SqlBudgetStore(url, clock=clock))
+            BudgetGuard(
+                bus, [budget], SqlBudgetStore(url, clock=clock, patience=PATIENCE)
+            )
             for _ in range(2)
         ]
         for turn in range(10):

@@ -69,12 +69,12 @@ for thread in threads:
 print(json.dumps([len(passed), told, store.counts(), guard.stats()["refused"]]))
 """
 
-HOLDING = """
+HOLDING = f"""
 import sys
 from llmevents.ledger._budgets import SqlBudgetStore
 from llmevents.llm.budgets import Account, Hold
 
-store = SqlBudgetStore(sys.argv[1])
+store = SqlBudgetStore(sys.argv[1], patience={TIMEOUT})
 hold = Hold(Account("b", (), 0, 0, 0), 10, 10, 10, int(sys.argv[2]))
 assert store.reserve([hold]).readings
 print("holding", flush=True)
@@ -143,7 +143,7 @@ def test_of_a_thousand_calls_in_four_processes_a_hundred_pass(url: str) -> None:
         "warning": 4,
         "exceeded": 2,
     }
-    store = SqlBudgetStore(url)
+    store = SqlBudgetStore(url, patience=TIMEOUT)
     for name in ("b", "hourly"):
         (account,) = store.accounts(name)
         assert read(store, account)[:2] == (ROOM, 0)
@@ -155,10 +155,11 @@ def test_what_a_killed_process_held_is_given_back_within_its_lease(url: str) -> 
     wait(process)
     process.kill()
     process.communicate(timeout=TIMEOUT)
-    store = SqlBudgetStore(url)
+    store = SqlBudgetStore(url, patience=TIMEOUT)
     assert store.reserve([hold(TOTAL)]).refused == 0
     assert read(store, TOTAL)[:2] == (0, 10)
-    later = SqlBudgetStore(url, clock=ManualClock(time_ns=time.time_ns() + LEASE))
+    clock = ManualClock(time_ns=time.time_ns() + LEASE)
+    later = SqlBudgetStore(url, clock=clock, patience=TIMEOUT)
     assert later.reserve([hold(TOTAL, 10)]).token is not None
     assert later.counts() == store.counts() == (0, 0, 0, 0, {})
     store.close()

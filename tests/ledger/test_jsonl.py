@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def test_threads_and_processes_lose_nothing_and_write_nothing_twice(
     durability: Durability, path: Path
 ) -> None:
     store = JsonlStore(path, durability=durability)
+    # As long as one of them waits for its turn on a busy machine nothing is refused.
+    store._file._patience = JOIN_TIMEOUT
     each = 200 if durability == "process" else 20
 
     def add(who: str) -> None:
@@ -384,7 +387,9 @@ def add_at_once(store: JsonlStore, threads: int, each: int) -> list[str]:
         with store._lock:
             for worker in workers:
                 worker.start()
+            deadline = time.monotonic() + JOIN_TIMEOUT
             while len(store._waiting) < threads:
+                assert time.monotonic() < deadline
                 workers[0].join(0.001)
         for worker in workers:
             worker.join(JOIN_TIMEOUT)

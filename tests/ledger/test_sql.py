@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -32,7 +33,7 @@ from tests.ledger.sqlstores import (
     rolled_up,
     stored,
 )
-from tests.outcomes import in_child, in_threads
+from tests.outcomes import JOIN_TIMEOUT, in_child, in_threads
 
 
 @pytest.fixture(scope="module")
@@ -394,8 +395,11 @@ def test_a_writer_with_a_buffer_would_be_found_out(tmp_path: Path) -> None:
     """The test above can fail."""
     url = f"sqlite:///{tmp_path}/usage.db"
     lost = 0
+    deadline = time.monotonic() + JOIN_TIMEOUT
     while not lost:
+        assert time.monotonic() < deadline
         acknowledged = _acknowledged_by_killed(url, "process", BUFFERED)
+        assert len(acknowledged) >= 10
         lost = len(set(acknowledged) - set(ids(SqlStore(url))))
     assert lost
 
@@ -425,6 +429,15 @@ def test_a_record_while_its_thread_waits_is_written(store: SqlStore) -> None:
     assert ids(store) == ["nested", "next"]
 
 
+def wait_for_writers(store: SqlStore, number: int) -> None:
+    """Wait until so many threads wait for their turn."""
+    deadline = time.monotonic() + JOIN_TIMEOUT
+    while len(store._queue) < number:
+        assert time.monotonic() < deadline
+        # Or this thread would keep those from running that it waits for.
+        time.sleep(0.001)
+
+
 def test_threads_that_wait_share_a_transaction(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,8 +454,7 @@ def test_threads_that_wait_share_a_transaction(
     with held(store._gate):
         for thread in threads:
             thread.start()
-        while len(store._queue) < len(threads):
-            pass
+        wait_for_writers(store, len(threads))
     for thread in threads:
         thread.join(30)
     assert sizes == [5]
@@ -464,8 +476,7 @@ def test_a_batch_that_fails_takes_none_of_other_threads_with_it(
     with held(store._gate):
         for thread in threads:
             thread.start()
-        while len(store._queue) < len(threads):
-            pass
+        wait_for_writers(store, len(threads))
     for thread in threads:
         thread.join(30)
     assert ids(store) == ["a", "b"]
@@ -487,8 +498,7 @@ def test_an_interrupted_write_is_counted_and_the_others_are_not_lost(
     other = threading.Thread(target=store.add, args=(made("other"),))
     with held(store._gate):
         other.start()
-        while not store._queue:
-            pass
+        wait_for_writers(store, 1)
         with pytest.raises(KeyboardInterrupt):
             store._write_waiting(_batch(made("mine")))
     other.join(30)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_a_child_writes_to_the_file_that_stays_when_the_parent_closes(url: str) 
         store.close()
         os.write(to_child[1], b".")
 
-    closer = Thread(target=close)
+    closer = Thread(target=close, daemon=True)
     closer.start()
     assert in_child(child) == [2, {}, 0]
     closer.join(JOIN_TIMEOUT)
@@ -344,16 +345,20 @@ def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(
     threads = [Thread(target=write, args=(name,)) for name in acknowledged]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        goals = {name: len(told) + 10 for name, told in acknowledged.items()}
-        while any(len(acknowledged[name]) < goal for name, goal in goals.items()):
-            threads[0].join(0.005)
-            assert all(thread.is_alive() for thread in threads)
-        server.stop("immediate")
-        server.start()
-    is_over.set()
-    for thread in threads:
-        thread.join(JOIN_TIMEOUT)
+    try:
+        for _ in range(3):
+            goals = {name: len(told) + 10 for name, told in acknowledged.items()}
+            deadline = time.monotonic() + JOIN_TIMEOUT
+            while any(len(acknowledged[name]) < goal for name, goal in goals.items()):
+                threads[0].join(0.005)
+                assert all(thread.is_alive() for thread in threads)
+                assert time.monotonic() < deadline
+            server.stop("immediate")
+            server.start()
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(JOIN_TIMEOUT)
     store = SqlStore(url)
     found = ids(store)
     assert len(found) == len(set(found))
@@ -363,8 +368,11 @@ def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(
 
 
 def test_what_a_server_refuses_is_counted_by_reason(server: Server) -> None:
-    url = server.new_url()
+    url = f"{server.new_url()}&connect_timeout={JOIN_TIMEOUT:.0f}"
     store = SqlStore(url, patience=0.01)
+    # For the server's answers, which may take longer; the server has been told already
+    # for how long it waits for a lock.
+    store._patience = JOIN_TIMEOUT
     other = Database(url, full=False, patience=1)
     with other.connect() as connection, other.writing(connection):
         store.add(made(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import secrets
 import socket
 import ssl
 import threading
@@ -185,11 +186,16 @@ def otlp_server(
 
 
 def unused_port() -> int:
-    """Return a port of loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port of loopback where nobody listens.
+
+    It is below those that a system gives to who asks for any: these are given to
+    another process as soon as they are free (Linux and IANA begin at 32768 and 49152).
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -32,6 +32,9 @@ class Server:
         family = socket.AF_INET if path is None else socket.AF_UNIX
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.settimeout(0.01)
+        # What comes while the thread does not get its turn is lost if there is no
+        # room; the system has its own idea of the most.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         self._socket.bind(("127.0.0.1", port) if path is None else str(path))
         self.port: int = 0 if path else self._socket.getsockname()[1]
         self.packets: list[bytes] = []

@@ -68,6 +68,10 @@ class Process:
         self.shared = SharedSnapshots(str(directory), interval)
         if start:
             self.shared.start(self.store)
+            # Its thread looks once before it waits. From here on nothing is written
+            # unless it is asked for, or the interval has passed.
+            session = session_of(self.shared)
+            wait_for(lambda: session._thread is None or is_waiting(session))
 
     def emit(self, model: str = "x", **measurements: float) -> None:
         self.bus.execute("a.b", measurements, {"model": model})
@@ -100,6 +104,11 @@ class Process:
 
 def session_of(shared: SharedSnapshots) -> Session:
     return shared._sessions[os.getpid()]
+
+
+def is_waiting(session: Session) -> bool:
+    """Whether a thread waits for the end of the session."""
+    return bool(session._quit._cond._waiters)  # type: ignore[attr-defined]  # of CPython
 
 
 @pytest.fixture
@@ -552,6 +561,9 @@ def test_stopping_keeps_nobody_waiting_longer_than_asked(
         begun = time.monotonic()
         process.shared.stop(0.05)
         assert time.monotonic() - begun < SECONDS / 2
+    # Its thread goes on until it has seen the end, and might write once more.
+    assert session._thread is not None
+    session._thread.join(SECONDS)
     witness = make()
     assert witness.value(TOKENS) == 1
     process.shared.start(process.store)

@@ -100,7 +100,7 @@ def replace(self, name, data):
     _files._lock(descriptor)
     for part in (data[:-1], data[-1:]):
         os.write(descriptor, part)
-        time.sleep(0.02)
+        time.sleep(0.2)
     return os.dup(descriptor)
 _files.SharedDirectory.replace = replace
 """,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,10 +81,19 @@ def server() -> Iterator[Server]:
 
 
 def unused_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.bind(("127.0.0.1", 0))
-        port: int = opened.getsockname()[1]
-        return port
+    """Return a port of loopback where nobody listens, and nobody will by chance.
+
+    It is below those that a system gives to who asks for any: these are given to
+    another process as soon as they are free (Linux and IANA begin at 32768 and 49152).
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe,
+            suppress(OSError),
+        ):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 # --- A server that comes and goes --------------------------------------------------
@@ -279,8 +290,7 @@ def test_a_full_unix_socket_blocks_nobody(tmp_path: Path) -> None:
 
             reading = threading.Thread(target=read, daemon=True)
             reading.start()
-            while not reporter.flush(SECONDS):
-                pass
+            wait_for(lambda: reporter.flush(SECONDS))
         done.set()
         reading.join(SECONDS)
     lines = b"\n".join(packets).decode().splitlines()
