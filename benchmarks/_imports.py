@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from time import perf_counter_ns
 
 from benchmarks._timing import Claim
 
@@ -25,6 +26,7 @@ OPTIONAL = (
 CLAIMS = (
     Claim("import llmevents", "import blinker", 1.5),
     Claim("optional modules imported", "", 0),
+    Claim("llmevents --help", "3 x python -c pass, and import typer", 1.0),
     Claim("instrument(), with the SDKs imported", "", 50_000_000),
 )
 
@@ -43,6 +45,14 @@ TIMED = (
     "import time; begin = time.perf_counter(); import {module}; "
     "print(time.perf_counter() - begin)"
 )
+
+WHOLE = {
+    "python -c pass": "pass",
+    "llmevents --help": (
+        "import sys; from llmevents.cli import main; sys.argv[1:] = ['--help']; main()"
+    ),
+}
+"""What is timed from the start of the interpreter to its end."""
 
 INSTRUMENTED = (
     f"import time, warnings, llmevents, {', '.join(SDKS)}; "
@@ -69,11 +79,19 @@ def measure(rounds: int) -> dict[str, float]:
 def _measure(rounds: int, environment: dict[str, str]) -> dict[str, float]:
     best: dict[str, float] = {}
     for _ in range(rounds):
-        for module in ("blinker", "llmevents"):
+        for module in ("blinker", "llmevents", "typer"):
             name = f"import {module}"
             source = TIMED.format(module=module)
             nanoseconds = float(_run(source, environment)) * 1e9
             best[name] = min(best.get(name, nanoseconds), nanoseconds)
+        for name, source in WHOLE.items():
+            begin = perf_counter_ns()
+            _run(source, environment)
+            nanoseconds = float(perf_counter_ns() - begin)
+            best[name] = min(best.get(name, nanoseconds), nanoseconds)
+    best["3 x python -c pass, and import typer"] = (
+        3 * best["python -c pass"] + best["import typer"]
+    )
     best["instrument(), with the SDKs imported"] = 1e9 * min(
         float(_run(INSTRUMENTED, environment))
         for _ in range(min(rounds, MOST_INSTRUMENTED))

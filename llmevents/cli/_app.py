@@ -15,6 +15,8 @@ from llmevents.cli._usage import usage_app
 app = typer.Typer(
     name="llmevents",
     no_args_is_help=True,
+    # Help that rich draws takes longer to import than all the rest.
+    rich_markup_mode=None,
     # Tracebacks with the values of local variables would show secrets.
     pretty_exceptions_enable=False,
 )
@@ -66,7 +68,7 @@ def events(
         EventFormat, typer.Option("--format", help="How to print them.")
     ] = EventFormat.text,
 ) -> None:
-    """Print the events that llmevents declares, with units and stability."""
+    """Print the declared events, with units and stability."""
     from llmevents import _event_reference as reference
     from llmevents._errors import EventNameError
     from llmevents._names import matches, parse_pattern
@@ -111,7 +113,7 @@ def demo(
         typer.Option(help="Draw a live table; by default if this is a terminal."),
     ] = None,
 ) -> None:
-    """Drive the real openai SDK, count what it does, and check the counts."""
+    """Drive the real openai SDK, and check what is counted."""
     from openai import OpenAIError
 
     from llmevents.cli import _demo

@@ -31,7 +31,7 @@ def check(
         typer.Option(help="The file to read, instead of the one that is found."),
     ] = None,
 ) -> None:
-    """Show what would run, where each setting is from, and what is missing.
+    """Show what would run, and where each setting is from.
 
     Nothing is started. The exit status is 1 if there is a problem.
     """

@@ -166,7 +166,7 @@ def list_prices(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the prices that calls may be priced by, the first source first."""
+    """Print the prices of calls, the first source first."""
     from llmevents._show import printable
 
     found = [
@@ -197,7 +197,10 @@ def check(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Check your prices, and say which models have none. Status 1 if there are."""
+    """Check your prices, and say which models have none.
+
+    Status 1 if there are such models.
+    """
     prepared = _prepared(config)
     problems = problems_of(prepared)
     if not problems:

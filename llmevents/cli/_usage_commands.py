@@ -81,7 +81,7 @@ def watch(
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Show one picture.")] = False,
 ) -> None:
-    """Show what calls come to while they are made: numbers, charts, models.
+    """Show what calls come to while they are made.
 
     It is about the last hour unless --since or --days say otherwise. Ctrl-C ends it.
     """
@@ -115,7 +115,7 @@ def export(
         bool, typer.Option("--tasks", help="Also the records of tasks.")
     ] = False,
 ) -> None:
-    """Write records to a file, the oldest first, or send them as OTLP spans.
+    """Write records to a file, or send them as OTLP spans.
 
     JSON lines are what the ledger keeps, exactly. CSV is for spreadsheets.
     """
@@ -144,7 +144,7 @@ def import_file(
         ),
     ] = None,
 ) -> None:
-    """Add the records of a file to the ledger, each once however often it is done.
+    """Add the records of a file, each once however often.
 
     Status 1 if there were lines that no record can be made of.
     """
@@ -165,7 +165,7 @@ def report(
         bool, typer.Option("--force", help="Replace a file that is there.")
     ] = False,
 ) -> None:
-    """Write all that is known of a user's calls as JSON: totals, sessions, ..."""
+    """Write all that is known of a user's calls as JSON."""
     from llmevents.cli import _usage_transfer
 
     _usage_transfer.report(selection, user=user, output=output, overwrite=force)

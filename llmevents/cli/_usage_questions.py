@@ -53,7 +53,7 @@ def summary(
         ),
     ] = None,
 ) -> None:
-    """Print what all calls came to: number, cost, tokens, latency, dearest models."""
+    """Print what all calls came to: cost, tokens, latency, ..."""
     from llmevents.cli import _usage_summary
 
     _usage_summary.summary(selection, compare)
@@ -110,7 +110,7 @@ def top(
     order: Order = OrderBy.cost,
     limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 5,
 ) -> None:
-    """Print what costs most, with bars: models, users, sessions, ..."""
+    """Print what costs most, with bars: models, users, ..."""
     from llmevents.cli import _usage_lists
 
     grouping, title, _ = LISTS[what.value]
@@ -174,7 +174,7 @@ def _sessions(
     ] = SessionOrder.latest,
     limit: Limit = None,
 ) -> None:
-    """Print sessions, the latest first, whatever providers they went to."""
+    """Print sessions, the latest first, over all providers."""
     from llmevents.cli import _usage_lists
 
     rows = limit or _rows(selection)
