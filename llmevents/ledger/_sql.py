@@ -27,6 +27,9 @@ __all__ = ["SqlCounts", "SqlStore"]
 GRACE = 1.0
 """Seconds beyond the patience, in which a server tells that it was a lock."""
 
+PASSING = frozenset({"locked", "unreachable"})
+"""Reasons that go away by themselves."""
+
 
 class SqlStore:
     """A database of usage records, for any number of threads and processes.
@@ -103,18 +106,25 @@ class SqlStore:
 
     def add(self, *records: Record) -> None:
         """Write records. Never raises for a database that cannot be written."""
-        rows = [row for row in map(row_of, records) if row is not None]
-        if len(rows) < len(records):
-            for _ in range(len(records) - len(rows)):
-                self._invalid.add()
-        if not rows:
-            return
-        if self._gate.is_inside:
-            # In the middle of a write of its own, which nobody else can end.
-            self._nested.extend(rows)
-            return
+        rows = _rows(records)
+        self._leave_out(len(records) - len(rows))
         self._add(_Batch(rows))
-        self._write_nested()
+
+    def try_add(self, *records: Record) -> bool:
+        """Write records, unless that may be possible later.
+
+        For a writer that can wait. It gives up by `add`, which counts them.
+
+        Returns:
+            False if the database is locked, or cannot be reached; nothing is counted.
+        """
+        rows = _rows(records)
+        batch = _Batch(rows, can_wait=True)
+        self._add(batch)
+        if batch.has_to_wait:
+            return False
+        self._leave_out(len(records) - len(rows))
+        return True
 
     def counts(self) -> SqlCounts:
         """Return what became of the records so far."""
@@ -210,12 +220,27 @@ class SqlStore:
         self._written = 0
         self._repeated = 0
 
+    def _leave_out(self, number: int) -> None:
+        for _ in range(number):
+            self._invalid.add()
+
+    def _add(self, batch: _Batch) -> None:
+        """Write a batch, and what signal handlers and finalizers add meanwhile."""
+        if not batch.rows:
+            return
+        if self._gate.is_inside:
+            # In the middle of a write of its own, which nobody else can end.
+            self._nested.extend(batch.rows)
+            return
+        self._write_in_turn(batch)
+        self._write_nested()
+
     def _write_nested(self) -> None:
         """Write what came after the last look, and before the thread was out."""
         while self._nested:
-            self._add(_Batch([]))
+            self._write_in_turn(_Batch([]))
 
-    def _add(self, batch: _Batch) -> None:
+    def _write_in_turn(self, batch: _Batch) -> None:
         """Write a batch, with those of threads that wait, unless one of them has."""
         self._queue.append(batch)
         with self._gate.alone():
@@ -231,7 +256,7 @@ class SqlStore:
                     batches.append(batch)
             self._write_together(batches)
             while self._nested:
-                self._write([self._nested.popleft()])
+                self._write(_Batch([self._nested.popleft()]))
         except BaseException:
             # The other threads, whose turn comes now, write their own batches again.
             self._refused["interrupted"] += len(mine.rows)
@@ -240,40 +265,49 @@ class SqlStore:
         for batch in batches:
             batch.is_done = True
 
-    def _write_together(self, batches: list[_Batch]) -> None:
+    def _write_together(self, batches: Sequence[_Batch]) -> None:
         """Write batches in one transaction, or each in its own if one spoils it."""
-        rows = [row for batch in batches for row in batch.rows]
-        if not self._write(rows, is_shared=len(batches) > 1):
+        reason = self._try([row for batch in batches for row in batch.rows])
+        if reason == "error" and len(batches) > 1:
             for batch in batches:
-                self._write(batch.rows)
+                self._write(batch)
+        elif reason is not None:
+            for batch in batches:
+                self._refuse(batch, reason)
 
-    def _write(self, rows: Sequence[Row], *, is_shared: bool = False) -> bool:
-        """Write rows, or count them as refused.
+    def _write(self, batch: _Batch) -> None:
+        """Write one batch."""
+        reason = self._try(batch.rows)
+        if reason is not None:
+            self._refuse(batch, reason)
 
-        Where several batches share them and an error may be due to one, return False.
-        """
+    def _refuse(self, batch: _Batch, reason: str) -> None:
+        """Count rows that could not be written, or have them wait."""
+        if batch.can_wait and reason in PASSING:
+            batch.has_to_wait = True
+        else:
+            self._refused[reason] += len(batch.rows)
+
+    def _try(self, rows: Sequence[Row]) -> str | None:
+        """Write rows; return the reason if that cannot be done."""
         started = time.monotonic()
         if not rows:
-            return True
+            return None
         if started < self._retry_at:
-            self._refused["unreachable"] += len(rows)
-            return True
+            return "unreachable"
         try:
             with self._database.deadline.within(self._patience + GRACE):
                 new = self._stored(rows)
         except Exception as error:  # noqa: BLE001  # the host must not notice
             reason = reason_of(error)
-            if is_shared and reason == "error":
-                return False
-            self._refused[reason] += len(rows)
             if reason == "unreachable":
                 # At most half of the time is spent on trying.
                 ended = time.monotonic()
                 self._retry_at = ended + (ended - started)
-        else:
-            self._written += new
-            self._repeated += len(rows) - new
-        return True
+            return reason
+        self._written += new
+        self._repeated += len(rows) - new
+        return None
 
     def _stored(self, rows: Sequence[Row]) -> int:
         """Write rows, by a new connection if the one that was open is none any more.
@@ -311,10 +345,24 @@ class SqlStore:
 
 
 class _Batch:
-    """What one call of `SqlStore.add` writes, in one transaction."""
+    """What one call of `SqlStore.add` writes, in one transaction.
 
-    __slots__ = ("is_done", "rows")
+    Attributes:
+        rows: What it is.
+        can_wait: Whether whoever adds them can, for what may pass.
+        has_to_wait: Whether something like that has kept them out.
+        is_done: Whether they are written, or counted, or have to wait.
+    """
 
-    def __init__(self, rows: list[Row]) -> None:
+    __slots__ = ("can_wait", "has_to_wait", "is_done", "rows")
+
+    def __init__(self, rows: list[Row], *, can_wait: bool = False) -> None:
         self.rows = rows
+        self.can_wait = can_wait
+        self.has_to_wait = False
         self.is_done = False
+
+
+def _rows(records: Sequence[Record]) -> list[Row]:
+    """Return the rows of those that are records."""
+    return [row for row in map(row_of, records) if row is not None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Protocol
 
 from llmevents import background
@@ -23,6 +23,9 @@ MOST_TOGETHER = 1_000
 
 QUEUE_EVENTS = 100_000
 QUEUE_BYTES = 64 * 1024 * 1024
+
+PAUSE = 0.1
+"""Seconds until a store that could not keep records is tried again."""
 
 NO_SPAN_ID = "no_span_id"
 ERROR = "error"
@@ -46,6 +49,9 @@ class Store(Protocol):
 
     def add(self, *records: Record) -> None:
         """Keep them."""
+
+    def try_add(self, *records: Record) -> bool:
+        """Keep them, unless that may be possible later; False, and uncounted, then."""
 
     def counts(self) -> Counted:
         """Return what became of the records so far."""
@@ -99,11 +105,24 @@ class Recorder:
                 raise
             return None
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Give records to every store, whatever one of them raises."""
+    def add(
+        self, records: Sequence[Record], may_wait: Callable[[], bool] | None = None
+    ) -> None:
+        """Give records to every store, whatever one of them raises.
+
+        Args:
+            records: What to keep.
+            may_wait: Waits until a store that cannot keep them now is to be tried
+                again; False if it is not to be. None: none is.
+        """
         first: Exception | None = None
         for store in self.stores:
             try:
+                if may_wait is not None:
+                    while not (kept := store.try_add(*records)) and may_wait():
+                        pass
+                    if kept:
+                        continue
                 store.add(*records)
             except Exception as error:  # noqa: BLE001  # raised when all have had theirs
                 self.miss(ERROR, len(records))
@@ -141,7 +160,8 @@ class Batches:
 
     Emitters only put an event into the queue of a background handler. The handler
     collects records until no event waits, or there are enough of them. The lock is
-    taken by who collects and writes, never by who emits.
+    taken by who collects and writes, never by who emits. A store that is locked or
+    cannot be reached is tried again and again until it can, or `stop` has no more time.
 
     Args:
         recorder: Has what writes.
@@ -168,6 +188,7 @@ class Batches:
 
     def _begin(self) -> None:
         self._lock = Lock()
+        self._gives_up = Event()
         self._collected: list[Record] = []
         self._before = 0
 
@@ -185,6 +206,7 @@ class Batches:
         """Write what waits, and end; what there is no time for is dropped."""
         deadline = time.monotonic() + timeout
         self.handler.shutdown(timeout)
+        self._gives_up.set()
         if not self._write_rest(deadline) and self._lock.acquire(blocking=False):
             rest, self._collected = self._collected, []
             self._lock.release()
@@ -237,7 +259,10 @@ class Batches:
         """Write what is collected. The lock is held."""
         records, self._collected = self._collected, []
         if records:
-            self._recorder.add(records)
+            self._recorder.add(records, self._may_wait)
+
+    def _may_wait(self) -> bool:
+        return not self._gives_up.wait(PAUSE)
 
     def _write_rest(self, deadline: float) -> bool:
         """Write what is collected while more events come; False if it takes too long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -15,14 +16,14 @@ from llmevents.ledger import (
     Rotation,
     SqlStore,
 )
+from llmevents.reporting import ReporterStatus
 from llmevents_ledger._records import Batches, Recorder, Store
 
 
 if TYPE_CHECKING:
-    from llmevents import Bus
+    from llmevents import Bus, Handler
     from llmevents.ledger import Engine, Period
     from llmevents.metrics import MetricStore
-    from llmevents.reporting import ReporterStatus
 
 DEFAULT_URL = "sqlite:///llmevents.db"
 """Where records go if nobody says where: a file in the working directory."""
@@ -40,8 +41,9 @@ class LedgerReporter:
             ``"sqlite:///llmevents.db"``, unless there is a *jsonl*.
         durability: When a record is safe. ``"process"``: when the call has ended, even
             if the process is killed then. ``"power"``: even if the machine fails.
-            ``"batch"``: when `flush` has returned; a thread writes many at once, and
-            the call itself waits for nothing.
+            ``"batch"``: when `flush` has returned; a thread for each store writes
+            many at once, and the call itself waits for nothing. Records wait there, up
+            to 100,000 or 64 MiB of events, for a database that is locked or gone.
         rotate_bytes: Set the file aside before it is larger.
         rotate_every: ``"hour"``, ``"day"`` or ``"month"``, of the calendar in UTC: set
             the file aside when the period of its first record is over.
@@ -87,9 +89,13 @@ class LedgerReporter:
             )
         stores = (self._file, self._database)
         self._stores: list[Store] = [each for each in stores if each is not None]
-        self._recorder = Recorder(self._stores)
         self._in_batches = durability == "batch"
-        self._batches: Batches | None = None
+        # Stores that are written to in batches do not wait for each other.
+        apart = (
+            [[each] for each in self._stores] if self._in_batches else [self._stores]
+        )
+        self._recorders = [Recorder(each) for each in apart]
+        self._batches: list[Batches] = []
         self._bus: Bus | None = None
 
     def start(self, bus: Bus, metrics: MetricStore) -> None:  # noqa: ARG002  # the protocol's
@@ -104,14 +110,23 @@ class LedgerReporter:
             raise LLMEventsError(msg)
         if self._database is not None:
             self._database.open()
+        handlers: list[Handler] = [each.write for each in self._recorders]
         if self._in_batches:
-            accepted = self.status().accepted
-            if self._batches is not None:
-                self._batches.hand_over()
-            self._batches = Batches(self._recorder, bus, accepted)
-        handler = self._batches.handler if self._batches else self._recorder.write
+            self._batches = self._new_batches(bus)
+            handlers = [each.handler for each in self._batches]
         self._bus = bus
-        bus.attach(("llmevents.ledger", id(self)), EVENTS, handler)
+        for number, handler in enumerate(handlers):
+            bus.attach(("llmevents.ledger", id(self), number), EVENTS, handler)
+
+    def _new_batches(self, bus: Bus) -> list[Batches]:
+        """Return what goes on where the batches of before have ended."""
+        accepted = [each.status().accepted for each in self._batches or self._recorders]
+        for each in self._batches:
+            each.hand_over()
+        return [
+            Batches(recorder, bus, before)
+            for recorder, before in zip(self._recorders, accepted, strict=True)
+        ]
 
     def engine(self) -> Engine:
         """Return what answers questions about the records: in the database, if any.
@@ -129,7 +144,12 @@ class LedgerReporter:
 
     def flush(self, timeout: float) -> bool:
         """Write what waits; return whether that was done in *timeout* seconds."""
-        return self._batches is None or self._batches.flush(timeout)
+        deadline = time.monotonic() + timeout
+        # Each of them, also if there was no time for the first.
+        written = [
+            each.flush(max(0.0, deadline - time.monotonic())) for each in self._batches
+        ]
+        return all(written)
 
     def stop(self, timeout: float) -> None:
         """Write what waits, and end; a second time does nothing.
@@ -139,13 +159,25 @@ class LedgerReporter:
         if self._bus is None:
             return
         deadline = time.monotonic() + timeout
-        self._bus.detach(("llmevents.ledger", id(self)))
+        for number in range(len(self._recorders)):
+            self._bus.detach(("llmevents.ledger", id(self), number))
         self._bus = None
-        if self._batches is not None:
-            self._batches.stop(timeout)
+        for number, batches in enumerate(self._batches):
+            # One that takes all of its share leaves the others theirs.
+            left = max(0.0, deadline - time.monotonic())
+            batches.stop(left / (len(self._batches) - number))
         for store in self._stores:
             store.close(max(0.0, deadline - time.monotonic()))
 
     def status(self) -> ReporterStatus:
         """Return the counts so far, of records, once for each store."""
-        return (self._batches or self._recorder).status()
+        counts = [each.status() for each in self._batches or self._recorders]
+        dropped: Counter[str] = Counter()
+        for each in counts:
+            dropped.update(each.dropped)
+        return ReporterStatus(
+            accepted=sum(each.accepted for each in counts),
+            delivered=sum(each.delivered for each in counts),
+            dropped=dropped,
+            queued=sum(each.queued for each in counts),
+        )

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from llmevents import Bus, llm
-from llmevents.ledger import NewerLedgerError, SqlStore, read
+from llmevents.ledger import NewerLedgerError, Record, SqlStore, read
 from llmevents.metrics import MetricStore
 from llmevents.reporting import ReporterStatus
 from llmevents_ledger import LedgerReporter
@@ -50,7 +50,7 @@ class Ledger:
         )
         self.reporter.start(bus, MetricStore([]))
 
-    def wait_for_locks(self) -> None:
+    def wait_for_locks(self, seconds: float = JOIN_TIMEOUT) -> None:
         """Have both stores wait for a lock for as long as anything may take here.
 
         By themselves they give up after 1 s and 5 s, in which a busy machine may not
@@ -58,11 +58,11 @@ class Ledger:
         """
         file, database = self.reporter._file, self.reporter._database
         if file is not None:
-            file._file._patience = JOIN_TIMEOUT
+            file._file._patience = seconds
         if database is not None:
             # SQLite is told by the connection, which the next record opens.
             database.close()
-            database._patience = database._database._patience = JOIN_TIMEOUT
+            database._patience = database._database._patience = seconds
             database._database.renew()
 
     def call(self, *names: str) -> None:
@@ -258,6 +258,58 @@ def test_stores_that_are_locked_hold_up_no_call_in_batches(
     ledger.reporter.stop(10)
 
 
+def test_a_database_that_is_locked_for_long_loses_nothing_in_batches(
+    bus: Bus, tmp_path: Path
+) -> None:
+    """Row 5: it is tried until it can be written; the file does not wait for it."""
+    ledger = Ledger(bus, tmp_path, durability="batch")
+    ledger.wait_for_locks(0.01)
+    ledger.call("before")
+    assert ledger.reporter.flush(JOIN_TIMEOUT)
+    database = ledger.reporter._database
+    assert database is not None
+    names = [f"call-{number:03}" for number in range(20)]
+    tried: list[bool] = []
+    try_add = database.try_add
+
+    def trying(*records: Record) -> bool:
+        tried.append(try_add(*records))
+        return tried[-1]
+
+    database.try_add = trying  # type: ignore[method-assign]  # it is watched
+    with closing(sqlite3.connect(ledger.database, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ledger.call(*names)
+        wait_for(lambda: len(tried) >= 3)
+        wait_for(lambda: ledger.lines == ["before", *names])
+        assert ledger.status.dropped == {}
+        assert not ledger.reporter.flush(0.01)
+        other.execute("COMMIT")
+    assert ledger.reporter.flush(JOIN_TIMEOUT)
+    assert set(tried[:3]) == {False}
+    assert ledger.rows == ["before", *names]
+    assert (ledger.status.delivered, ledger.status.dropped) == (42, {})
+    ledger.reporter.stop(10)
+
+
+def test_a_database_that_stays_locked_is_given_up_at_the_end(
+    bus: Bus, tmp_path: Path
+) -> None:
+    ledger = Ledger(bus, tmp_path, durability="batch")
+    ledger.wait_for_locks(0.01)
+    ledger.call("before")
+    assert ledger.reporter.flush(JOIN_TIMEOUT)
+    with closing(sqlite3.connect(ledger.database, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ledger.call("lost")
+        ledger.reporter.stop(0.5)
+        wait_for(lambda: ledger.status.queued == 0)
+        other.execute("COMMIT")
+    assert ledger.lines == ["before", "lost"]
+    assert ledger.rows == ["before"]
+    assert (ledger.status.delivered, ledger.status.dropped) == (3, {"locked": 1})
+
+
 HELD = 5.0
 
 
@@ -359,13 +411,32 @@ def kept_by(url: str) -> list[str]:
     return models
 
 
-@pytest.mark.parametrize("durability", ["process", "batch"])
-def test_a_server_that_is_gone_for_a_while_costs_what_came_meanwhile_only(
-    durability: str, server: Server, bus: Bus, tmp_path: Path
+def test_a_server_that_is_gone_for_a_while_loses_nothing_in_batches(
+    server: Server, bus: Bus, tmp_path: Path
 ) -> None:
-    """Row 4: calls go on, are counted, and are written to it again by themselves."""
+    """Row 4: what waits is written to it again by itself."""
     url = server.new_url()
-    ledger = Ledger(bus, tmp_path, jsonl=None, url=url, durability=durability)
+    ledger = Ledger(bus, tmp_path, url=url, durability="batch")
+    ledger.call("before")
+    assert ledger.reporter.flush(10)
+    server.stop()
+    for name in ("gone-1", "gone-2"):
+        ledger.call(name)
+        assert not ledger.reporter.flush(0.2)
+    wait_for(lambda: ledger.lines == ["before", "gone-1", "gone-2"])
+    assert (ledger.status.queued, ledger.status.dropped) == (2, {})
+    server.start()
+    assert ledger.reporter.flush(JOIN_TIMEOUT)
+    ledger.reporter.stop(10)
+    assert sorted(kept_by(url)) == ["before", "gone-1", "gone-2"]
+
+
+def test_a_server_that_is_gone_for_a_while_costs_what_came_meanwhile_only(
+    server: Server, bus: Bus, tmp_path: Path
+) -> None:
+    """Calls go on, are counted, and are written to it again by themselves."""
+    url = server.new_url()
+    ledger = Ledger(bus, tmp_path, jsonl=None, url=url)
     ledger.call("before")
     assert ledger.reporter.flush(10)
     server.stop()
@@ -459,8 +530,7 @@ def test_what_is_collected_is_queued_until_it_is_written(
     bus: Bus, tmp_path: Path
 ) -> None:
     ledger = Ledger(bus, tmp_path, url=None, durability="batch")
-    batches = ledger.reporter._batches
-    assert batches is not None
+    batches = ledger.reporter._batches[0]
     ledger.call("before")
     assert ledger.reporter.flush(10)
     with batches._lock:
@@ -480,8 +550,7 @@ def test_a_rest_is_written_although_no_thread_can_be_started(
 ) -> None:
     """As at the end of the process, from Python 3.12 on."""
     ledger = Ledger(bus, tmp_path, url=None, durability="batch")
-    batches = ledger.reporter._batches
-    assert batches is not None
+    batches = ledger.reporter._batches[0]
 
     def refuse(thread: Thread) -> None:
         raise RuntimeError("can't start new thread")  # noqa: EM101  # as Python says
@@ -506,8 +575,7 @@ def test_a_forked_child_does_not_write_what_its_parent_has_collected(
 ) -> None:
     """Row 20: or it would be there twice."""
     ledger = Ledger(bus, tmp_path, durability="batch")
-    batches = ledger.reporter._batches
-    assert batches is not None
+    batches = ledger.reporter._batches[0]
     ledger.call("before")
     assert ledger.reporter.flush(10)
 
@@ -531,7 +599,7 @@ def test_it_can_be_started_again_and_its_counts_go_on(bus: Bus, tmp_path: Path) 
     ledger = Ledger(bus, tmp_path, url=None, durability="batch")
     ledger.call("1")
     ledger.reporter.stop(10)
-    handler = ledger.reporter._batches.handler  # type: ignore[union-attr]  # it has been started
+    handler = ledger.reporter._batches[0].handler
     handler(("llm", "chat", "stop"), {}, {"span_id": "late"}, None)
     ledger.reporter.start(bus, MetricStore([]))
     ledger.call("2")
@@ -553,7 +621,8 @@ def test_what_one_store_raises_costs_the_other_nothing(
     def fail(*records: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ledger.reporter._stores[0], "add", fail)
+    for name in ("add", "try_add"):
+        monkeypatch.setattr(ledger.reporter._stores[0], name, fail)
     ledger.call("1")
     assert ledger.reporter.flush(10)
     assert ledger.rows == ["1"]
