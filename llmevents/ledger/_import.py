@@ -202,7 +202,7 @@ class _Known:
         self._ids.execute("CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID")
         table = Table(store.path.absolute(), memory=MEMORY, threads=2)
         try:
-            found = table.load(()).execute(
+            found = table.load((), in_order=True).execute(
                 "SELECT id FROM records WHERE id IS NOT NULL"
             )
             self._ids.executemany("INSERT INTO ids VALUES (?)", fetched(found))
