@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -19,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from llmevents.ledger._query import SUMS, Group, Order, Totals
-from llmevents.ledger._rollups import SKETCH, add_sketch
+from llmevents.ledger._rollups import SKETCH, merged
 from llmevents.ledger._sql_parts import ADDED, COUNTED, NOTHING, Part
 from llmevents.ledger._sql_reading import bucket, key_of_bucket
 from llmevents.ledger._tables import calls, rollups
@@ -105,7 +106,7 @@ def _ranked(
 
 def _groups(connection: Connection, found: Sequence[Part]) -> list[Group]:
     numbers: dict[Key, list[Number]] = {}
-    durations: dict[Key, dict[int, int]] = {}
+    durations: dict[Key, Counter[int]] = {}
     for part in found:
         for key, *row in _added(connection, part, list(part.counts), list(part.sums)):
             before = numbers.get(key)
@@ -129,21 +130,22 @@ def _totals(row: list[Number], durations: dict[int, int]) -> Totals:
 
 
 def _add_durations(
-    connection: Connection, part: Part, into: dict[Key, dict[int, int]]
+    connection: Connection, part: Part, into: dict[Key, Counter[int]]
 ) -> None:
     """Add how many durations fell into each bucket."""
     if part.table == "rollups":
-        sketches = select(part.key, rollups.c[SKETCH]).where(part.where)
-        for key, sketch in rows_of(connection, sketches):
-            add_sketch(sketch, into.setdefault(key, {}))
+        sketches: dict[Key, list[bytes]] = {}
+        asked = select(part.key, rollups.c[SKETCH]).where(part.where)
+        for key, sketch in rows_of(connection, asked):
+            sketches.setdefault(key, []).append(sketch)
+        for key, some in sketches.items():
+            into.setdefault(key, Counter()).update(merged(some))
         return
     asked = select(part.key, bucket(connection), func.count())
     asked = asked.where(part.where, calls.c.duration_ns.is_not(None))
     asked = asked.group_by(text("1"), text("2"))
     for key, found, count in rows_of(connection, asked):
-        counts = into.setdefault(key, {})
-        place = key_of_bucket(connection, found)
-        counts[place] = counts.get(place, 0) + count
+        into.setdefault(key, Counter())[key_of_bucket(connection, found)] += count
 
 
 def _added(
@@ -203,7 +205,8 @@ def exact(
 def rows_of(connection: Connection, asked: Executable) -> Iterator[Sequence[Any]]:
     """Yield the rows of a question, a few at a time."""
     with connection.execute(asked.execution_options(yield_per=AT_ONCE)) as result:
-        yield from result
+        for rows in result.partitions():
+            yield from rows
 
 
 def plus(one: Number, other: Number) -> Number:
