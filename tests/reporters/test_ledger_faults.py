@@ -69,6 +69,13 @@ class Ledger:
         for name in names:
             llm.record(model=name, usage=llm.Usage(input_tokens=1), bus=self.bus)
 
+    def is_writing(self, *, both: bool = True) -> bool:
+        """Whether somebody is in the file, and in the database unless not *both*."""
+        file, database = self.reporter._file, self.reporter._database
+        assert file is not None
+        assert database is not None
+        return file._lock.locked() and (not both or bool(database._gate._inside))
+
     @property
     def status(self) -> ReporterStatus:
         status = self.reporter.status()
@@ -353,16 +360,13 @@ def test_it_stops_in_time_although_its_stores_are_locked(
 ) -> None:
     """What is under way then ends by itself, and is counted when it does."""
     ledger = Ledger(bus, tmp_path, durability=durability)
-    file = ledger.reporter._file
-    assert file is not None
     ledger.wait_for_locks()
     ledger.call("before")
     assert ledger.reporter.flush(10)
     calling = Thread(target=ledger.call, args=("under way",))
     with locked_by_another_process(ledger):
         calling.start()
-        # By who is writing, and waits for the other process.
-        wait_for(file._lock.locked)
+        wait_for(lambda: ledger.is_writing(both=durability == "batch"))
         started = time.monotonic()
         ledger.reporter.stop(0.1)
         # If it waited for the write it would be for as long as the store's patience.
@@ -378,14 +382,12 @@ def test_what_there_was_no_time_for_is_counted_as_dropped(
     bus: Bus, tmp_path: Path
 ) -> None:
     ledger = Ledger(bus, tmp_path, durability="batch")
-    file = ledger.reporter._file
-    assert file is not None
     ledger.wait_for_locks()
     ledger.call("before")
     assert ledger.reporter.flush(10)
     with locked_by_another_process(ledger):
         ledger.call("under way")
-        wait_for(lambda: ledger.status.queued == 2 and file._lock.locked())
+        wait_for(ledger.is_writing)
         ledger.call(*map(str, range(10)))
         ledger.reporter.stop(0.1)
         assert ledger.status.dropped["shutdown"] == 20
