@@ -263,4 +263,4 @@ def test_matching_takes_no_exponential_time() -> None:
     pattern = parse_pattern(".".join(["**", "a"] * 20 + ["b"]))
     before = time.perf_counter()
     assert not matches(pattern, ("a",) * 400)
-    assert time.perf_counter() - before < 60
+    assert time.perf_counter() - before < 1

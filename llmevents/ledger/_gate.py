@@ -55,7 +55,8 @@ class Gate:
             # Before it waits: a finalizer that runs while it does must not wait too.
             self._inside.add(me)
             try:
-                yield self._lock.acquire(timeout=-1 if timeout is None else timeout)
+                seconds = -1 if timeout is None else max(0, timeout)
+                yield self._lock.acquire(timeout=seconds)
             finally:
                 # Not by what acquire() has returned: an exception out of a signal
                 # handler can come between that and whatever notes it. And before

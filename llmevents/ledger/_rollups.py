@@ -198,12 +198,12 @@ def packed(sketch: Mapping[int, int], before: bytes = b"") -> bytes:
         ((only, times),) = sketch.items()
         if times < 1 << 8:
             return _ONE.pack(b"B", only, times)
-    merged = dict(sketch)
-    add_sketch(before, merged)
-    if not merged:
+    together = dict(sketch)
+    add_sketch(before, together)
+    if not together:
         return b""
-    keys = sorted(merged)
-    counts = [merged[key] for key in keys]
+    keys = sorted(together)
+    counts = [together[key] for key in keys]
     width = next(code for code, above in _WIDTHS if max(counts) < above)
     return width.encode() + _bytes(array("H", keys)) + _bytes(array(width, counts))
 

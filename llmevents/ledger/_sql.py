@@ -95,6 +95,7 @@ class SqlStore:
         Raises:
             NewerLedgerError: It is of a later version of llmevents; it was not changed.
                 One that cannot be reached raises nothing.
+            RuntimeError: A signal handler is in the middle of a write of its thread.
         """
         with self._gate.alone():
             try:
@@ -155,6 +156,7 @@ class SqlStore:
 
         Raises:
             OptionError: *before* is none of these.
+            RuntimeError: A signal handler is in the middle of a write of its thread.
             sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
         """
         moment = _retention.moment(before)
@@ -167,6 +169,7 @@ class SqlStore:
         is deleted then is overwritten, and the log emptied unless somebody is reading.
 
         Raises:
+            RuntimeError: A signal handler is in the middle of a write of its thread.
             sqlalchemy.exc.DBAPIError: The database cannot be reached or written.
         """
         return _retention.delete_user(self._database, self._gate.alone, user_id)
@@ -182,12 +185,10 @@ class SqlStore:
             a write of its own thread; the connection is open still.
         """
         try:
-            with self._gate.alone(
-                None if timeout is None else max(0, timeout)
-            ) as alone:
-                if alone:
+            with self._gate.alone(timeout) as is_alone:
+                if is_alone:
                     self._disconnect()
-                return alone
+                return is_alone
         except NestedError:
             return False
 

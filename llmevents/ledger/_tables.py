@@ -94,7 +94,11 @@ again, written with each call, where their index finds the calls as fast.
 """
 
 INDEXED = ("user_id", "session_id", "task_id", "source_id", "organization_id")
-"""What records are asked for by, beside the time; and counted by, without the tasks'."""
+"""What records are asked for by, beside the time.
+
+Their indexes have the event too: how many values calls have, without tasks, is counted
+there, and no record is looked up.
+"""
 
 STATUSES: dict[str, str] = {
     "success": "successes",

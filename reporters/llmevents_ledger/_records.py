@@ -118,12 +118,8 @@ class Recorder:
         first: Exception | None = None
         for store in self.stores:
             try:
-                if may_wait is not None:
-                    while not (kept := store.try_add(*records)) and may_wait():
-                        pass
-                    if kept:
-                        continue
-                store.add(*records)
+                if may_wait is None or not _is_kept(store, records, may_wait):
+                    store.add(*records)
             except Exception as error:  # noqa: BLE001  # raised when all have had theirs
                 self.miss(ERROR, len(records))
                 first = first or error
@@ -153,6 +149,15 @@ class Recorder:
         kept, dropped = self.resolved()
         accepted = kept + sum(dropped.values())
         return ReporterStatus(accepted=accepted, delivered=kept, dropped=dropped)
+
+
+def _is_kept(
+    store: Store, records: Sequence[Record], may_wait: Callable[[], bool]
+) -> bool:
+    while not store.try_add(*records):
+        if not may_wait():
+            return False
+    return True
 
 
 class Batches:

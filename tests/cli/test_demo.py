@@ -37,15 +37,9 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_demo_counts_what_the_provider_served_within_15_seconds() -> None:
-    took: list[float] = []
-    done = None
-    # A demo that is slow is so each time; a busy machine is not.
-    while len(took) < 2 and min(took, default=15) >= 15:
-        begin = time.monotonic()
-        done = _run()
-        took.append(time.monotonic() - begin)
-    assert min(took) < 15
-    assert done is not None
+    begin = time.monotonic()
+    done = _run()
+    assert time.monotonic() - begin < 15
     assert (done.returncode, done.stderr) == (0, "")
     assert "Every total equals what was served." in done.stdout
     assert "DIFFERENT" not in done.stdout

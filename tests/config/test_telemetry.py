@@ -216,7 +216,7 @@ def test_a_reporter_that_hangs_holds_up_nobody(hanging: ModuleType) -> None:
     assert not telemetry.flush(2)
     telemetry.shutdown(2)
 
-    assert monotonic() - began < 60
+    assert monotonic() - began < 2 + 2 + 5
     assert len([call for call in hanging.calls if call.startswith("Acme.stop")]) == 2
     assert [event["reason"] for event in failed] == ["flush_timeout", "stop_timeout"]
     assert failed[0]["reporter"] == "hanging"
@@ -465,7 +465,7 @@ def test_a_reporter_that_hangs_does_not_keep_the_process(acme: ModuleType) -> No
         "    reporters=['acme', 'hanging'], shutdown_timeout=3)\n"
     )
     assert done.returncode == 0
-    assert monotonic() - began < 60
+    assert monotonic() - began < 30
     assert done.stdout == "stopped\n", done.stderr
 
 

@@ -34,7 +34,7 @@ from tests.llm.budgets.store_contract import HOUR, LEASE, TOTAL, hold, read, spe
 PATIENCE = 0.01
 """Seconds; of stores that have nothing to wait for."""
 
-FEW_SECONDS = 25.0
+FEW_SECONDS = 8.0
 """What a call may be held up by a server that does not answer, on a busy machine. But
 for a deadline of ours it would be for ever."""
 

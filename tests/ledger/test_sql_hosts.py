@@ -18,7 +18,7 @@ from tests.ledger.sqlstores import Server, ids, made, needed_server
 from tests.outcomes import in_child, in_threads
 
 
-FEW_SECONDS = 25.0
+FEW_SECONDS = 10.0
 """What a call may be held up by a server that does not answer, on a busy machine. But
 for a deadline of ours it would be for ever."""
 

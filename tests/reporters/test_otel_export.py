@@ -270,7 +270,7 @@ def test_an_answer_that_drips_is_cut_off_at_the_timeout(
 
         assert reporter.flush(SECONDS)
 
-        assert time.monotonic() - began < SECONDS / 2
+        assert time.monotonic() - began < 5
         assert len(attempts) == 2
         wait_for(lambda: len(server.requests) == len(attempts))
         # The server has taken the spans both times: delivery is at least once.
@@ -820,8 +820,7 @@ def test_stopping_gives_up_in_time_what_is_not_taken() -> None:
 
         reporter.stop(0.5)
 
-        # If it waited for an answer it would be for the timeout of the request.
-        assert time.monotonic() - began < SECONDS / 2
+        assert time.monotonic() - began < 1.0
         assert_conserved(reporter, accepted=600, delivered=0, dropped={"shutdown": 600})
 
 
